@@ -1,0 +1,12 @@
+"""The course lab kit: what the notebooks import. Importing this loads nothing heavy."""
+
+__version__ = "0.1.0"
+
+# The reading order: one notebook a lecture system, in notebooks/NAME.ipynb.
+NOTEBOOKS = (
+    "00_start_here",
+    "01_localization",
+    "02_sliding_windows",
+    "03_non_maximum_suppression",
+    "04_scoring",
+)

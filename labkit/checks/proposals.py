@@ -1,0 +1,276 @@
+"""Checks of notebook 05, region proposals."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from labkit.checks.engine import Case, run_check
+from labkit.detection import proposals as right
+
+Region = dict[str, Tensor]
+
+
+def _boxes(*rows) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def _region(size, box, colour, texture) -> Region:
+    values = {"size": size, "box": box, "colour": colour, "texture": texture}
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+def _random_region(seed: int) -> Region:
+    """A region with the histograms of a colour image, in a frame wider than high."""
+    draw = torch.Generator().manual_seed(seed)
+    corner = torch.rand(2, generator=draw, dtype=torch.float64) * torch.tensor([50.0, 20.0])
+    sides = 5 + torch.rand(2, generator=draw, dtype=torch.float64) * torch.tensor([25.0, 10.0])
+    colour, texture = (torch.rand(bins, generator=draw, dtype=torch.float64) ** 3 for bins in (75, 240))
+    region = {"size": 0.7 * sides.prod(), "box": torch.cat([corner, corner + sides])}
+    return region | {"colour": colour / colour.sum(), "texture": texture / texture.sum()}
+
+
+DARK, BRIGHT, MIXED = [1.0, 0.0, 0.0], [0.0, 0.25, 0.75], [0.5, 0.125, 0.375]
+FLAT, ROUGH = [0.875, 0.125], [0.375, 0.625]
+LEFT = _region(40.0, [10.0, 5.0, 20.0, 9.0], DARK, FLAT)  # a full box of 10 by 4
+RIGHT = _region(24.0, [20.0, 5.0, 26.0, 9.0], DARK, FLAT)  # touches it, as high, full too
+HIGHER = _region(20.0, [20.0, 1.0, 24.0, 7.0], MIXED, ROUGH)  # reaches higher, has a corner missing
+INNER = _region(6.0, [13.0, 6.0, 16.0, 8.0], BRIGHT, ROUGH)  # inside the box of LEFT
+CORNER = _region(15.0, [20.0, 9.0, 25.0, 12.0], MIXED, FLAT)  # meets LEFT at a corner
+
+
+# ------------------------------------------------------------------------------------------- merge_similarity
+
+
+def merge_similarity(student: Callable) -> Callable:
+    """Check `my_merge_similarity(first, second, image_size) -> a number up to 4` of notebook 05.
+
+    Example:
+        >>> merge_similarity(right.merge_similarity) is right.merge_similarity
+        ✓ merge_similarity: 8 cases agree. From here on the notebook uses your function.
+        True
+    """
+    cases = [
+        Case("two full boxes side by side that look alike", (LEFT, RIGHT, 640.0)),
+        Case("the same two in a smaller image", (LEFT, RIGHT, 160.0)),
+        Case("a neighbour that looks otherwise and reaches higher", (LEFT, HIGHER, 640.0)),
+        Case("the same, the other way round", (HIGHER, LEFT, 640.0)),
+        Case("a small region inside the box of a large one", (LEFT, INNER, 640.0)),
+        Case("two that meet at a corner: half the joint box is empty", (CORNER, LEFT, 300.0)),
+        Case("one the size of half the image", (_region(320.0, [0, 0, 32, 16], MIXED, FLAT), HIGHER, 640.0)),
+        Case("histograms of a colour image", (_random_region(0), _random_region(1), 4800.0)),
+    ]
+    return run_check(
+        "merge_similarity",
+        student,
+        right.merge_similarity,
+        cases,
+        mistakes=MERGE_SIMILARITY_MISTAKES,
+        draw=_draw_similarity,
+    )
+
+
+def _similarity(
+    a: Region,
+    b: Region,
+    image_size,
+    *,
+    share=lambda x, y: torch.minimum(x, y).sum(),
+    size=lambda a, b, box, whole: 1 - (a + b) / whole,
+    fill=lambda a, b, box, whole: 1 - (box - a - b) / whole,
+    low=torch.minimum,
+    high=torch.maximum,
+    parts=("colour", "texture"),
+) -> Tensor:
+    """The sum of four with room for the usual slips."""
+    joint = (high(a["box"][2:], b["box"][2:]) - low(a["box"][:2], b["box"][:2])).prod()
+    sizes = (a["size"], b["size"], joint, image_size)
+    return sum(share(a[name], b[name]) for name in parts) + size(*sizes) + fill(*sizes)
+
+
+MERGE_SIMILARITY_MISTAKES = {
+    "take the smaller of the two histograms in each bin, torch.minimum, not the larger": (
+        lambda a, b, n: _similarity(a, b, n, share=lambda x, y: torch.maximum(x, y).sum())
+    ),
+    "add the shared parts of the bins up: sum, not mean": (
+        lambda a, b, n: _similarity(a, b, n, share=lambda x, y: torch.minimum(x, y).mean())
+    ),
+    "the histograms are multiplied: take the smaller of the two in each bin": (
+        lambda a, b, n: _similarity(a, b, n, share=lambda x, y: (x * y).sum())
+    ),
+    "the histograms' difference says how unlike they are: take the smaller of the two in each bin": (
+        lambda a, b, n: _similarity(a, b, n, share=lambda x, y: (x - y).abs().sum())
+    ),
+    "the texture is missing: it is compared as the colour is": (
+        lambda a, b, n: _similarity(a, b, n, parts=("colour",))
+    ),
+    "the colour is missing: it is compared as the texture is": (
+        lambda a, b, n: _similarity(a, b, n, parts=("texture",))
+    ),
+    "large regions are favoured: the size similarity is 1 - (size + size) / image_size": (
+        lambda a, b, n: _similarity(a, b, n, size=lambda a, b, box, whole: (a + b) / whole)
+    ),
+    "the size similarity is about how small both are together, not about how equal their sizes are": (
+        lambda a, b, n: _similarity(a, b, n, size=lambda a, b, box, whole: 1 - (a - b).abs() / whole)
+    ),
+    "the fill is 1 - (joint box - both sizes) / image_size: the sizes are not taken off": (
+        lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: 1 - box / whole)
+    ),
+    "gaps are favoured: the fill is 1 - the empty part of the joint box": (
+        lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: (box - a - b) / whole)
+    ),
+    "the empty part is divided by the joint box: divide it by image_size": (
+        lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: 1 - (box - a - b) / box)
+    ),
+    "the joint box reaches from the smaller x1 y1 to the larger x2 y2; this is what the boxes share": (
+        lambda a, b, n: _similarity(a, b, n, low=torch.maximum, high=torch.minimum)
+    ),
+    "the four are averaged: add them up": lambda a, b, n: _similarity(a, b, n) / 4,
+}
+
+
+def _draw_similarity(case: Case, expected: Tensor, got):
+    from labkit.plotting import COLORS, new_figure, show_boxes
+
+    figure, axes = new_figure(width=5, height=3.4)
+    first, second = (region["box"] for region in case.args[:2])
+    joint = torch.cat([torch.minimum(first, second)[:2], torch.maximum(first, second)[2:]])
+    show_boxes(joint[None], color=COLORS["black"], style=":", width=4, name="joint box", ax=axes)
+    show_boxes(first[None], color=COLORS["blue"], name="first", ax=axes)
+    show_boxes(second[None], color=COLORS["orange"], name="second", ax=axes)
+    axes.set_title(f"expected {float(expected):.3f}, got {float(got):.3f}")
+    axes.legend(loc="best")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- merge_regions
+
+
+def merge_regions(student: Callable) -> Callable:
+    """Check `my_merge_regions(first, second) -> region` of notebook 05.
+
+    Example:
+        >>> merge_regions(right.merge_regions) is right.merge_regions
+        ✓ merge_regions: 5 cases agree. From here on the notebook uses your function.
+        True
+    """
+    cases = [
+        Case("two neighbours that look alike", (LEFT, RIGHT)),
+        Case("a large dark one and a small bright one", (LEFT, INNER)),
+        Case("a small one first, and higher up", (HIGHER, LEFT)),
+        Case("two that meet at a corner", (CORNER, LEFT)),
+        Case("histograms of a colour image", (_random_region(2), _random_region(3))),
+    ]
+    return run_check("merge_regions", student, right.merge_regions, cases, mistakes=MERGE_REGIONS_MISTAKES)
+
+
+def _merged(a: Region, b: Region, *, weights=lambda a, b: (a, b), by=torch.add, low=torch.minimum, high=torch.maximum):
+    """The union with room for the usual slips."""
+    first, second = weights(a["size"], b["size"])
+    box = torch.cat([low(a["box"][:2], b["box"][:2]), high(a["box"][2:], b["box"][2:])])
+    merged = {"size": a["size"] + b["size"], "box": box}
+    return merged | {name: (first * a[name] + second * b[name]) / by(first, second) for name in ("colour", "texture")}
+
+
+def _one(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(a), torch.ones_like(b)
+
+
+MERGE_REGIONS_MISTAKES = {
+    "both histograms count alike: weigh each with the size of its region": lambda a, b: _merged(a, b, weights=_one),
+    "the weights are exchanged: the larger region counts more": (
+        lambda a, b: _merged(a, b, weights=lambda first, second: (second, first))
+    ),
+    "the weighted histograms are not divided by the joint size: each must sum to 1": (
+        lambda a, b: _merged(a, b, by=lambda first, second: torch.ones_like(first))
+    ),
+    "the histograms are added up: average them, weighted by size": (
+        lambda a, b: _merged(a, b, weights=_one, by=lambda first, second: torch.ones_like(first))
+    ),
+    "the joint box reaches from the smaller x1 y1 to the larger x2 y2; this is what the boxes share": (
+        lambda a, b: _merged(a, b, low=torch.maximum, high=torch.minimum)
+    ),
+    "the smaller of all four numbers is no joint box: x2 and y2 take the larger": (
+        lambda a, b: _merged(a, b, high=torch.minimum)
+    ),
+    "the box is that of the first region: unite both": lambda a, b: _merged(a, b) | {"box": a["box"]},
+    "the size is the area of the joint box: add the two sizes": (
+        lambda a, b: (m := _merged(a, b)) | {"size": (m["box"][2:] - m["box"][:2]).prod()}
+    ),
+    "the texture is merged as the colour is; this is the colour again": (
+        lambda a, b: (m := _merged(a, b)) | {"texture": m["colour"]}
+    ),
+}
+
+
+# ----------------------------------------------------------------------------------------------------- recall
+
+
+def recall(student: Callable) -> Callable:
+    """Check `my_recall(proposals (R, 4), truths (T, 4), iou_threshold) -> number` of notebook 05.
+
+    Example:
+        >>> recall(_recall) is _recall
+        ✓ recall: 9 cases agree. From here on the notebook uses your function.
+        True
+    """
+    truths = _boxes([2, 1, 12, 6], [30, 4, 38, 20])
+    near = _boxes([2, 1, 12, 6], [3, 1, 13, 6])  # both near the first truth: IoU 1 and 9 / 11
+    half = _boxes([0, 0, 12, 5], [20, 0, 32, 5], [40, 0, 52, 9])
+    draw = torch.Generator().manual_seed(5)
+    corner = torch.rand(40, 2, generator=draw) * torch.tensor([60.0, 25.0])
+    crowd = torch.cat([corner, corner + 4 + torch.rand(40, 2, generator=draw) * torch.tensor([20.0, 12.0])], dim=1)
+    cases = [
+        Case("one truth, found", (near[:1], truths[:1], 0.5)),
+        Case("one truth of two is found, twice", (near, truths, 0.5)),
+        Case("five proposals, one truth found", (torch.cat([near, half + 60]), truths, 0.5)),
+        Case("IoU exactly at the threshold counts", (_boxes([0, 0, 6, 5]), half, 0.5)),
+        Case("IoU just below the threshold", (_boxes([0, 0, 6, 5]), half, 0.5625)),
+        Case("three of three, one proposal each", (half.flip(0), half, 0.75)),
+        Case("no proposals", (_boxes(), truths, 0.5)),
+        Case("40 proposals, 7 truths", (crowd, crowd[:7] + torch.tensor([1.0, 0.0, 3.0, 2.0]), 0.5)),
+        Case("the same, asked for more", (crowd, crowd[:7] + torch.tensor([1.0, 0.0, 3.0, 2.0]), 0.8)),
+    ]
+    return run_check("recall", student, _recall, cases, mistakes=RECALL_MISTAKES, draw=_draw_recall)
+
+
+def _recall(proposals: Tensor, truths: Tensor, iou_threshold: float) -> float:
+    return right.proposal_recall([proposals], [{"boxes": truths}], iou_threshold=iou_threshold)
+
+
+def _part(hits: Tensor) -> float:
+    return hits.float().mean().item() if hits.numel() else 0.0
+
+
+RECALL_MISTAKES = {
+    "these are the proposals that meet a truth: count the truths that are met": (
+        lambda p, t, x: _part((box_iou(p, t) >= x).any(dim=1))
+    ),
+    "an IoU equal to the threshold counts: >=, not >": lambda p, t, x: _part((box_iou(p, t) > x).any(dim=0)),
+    "a truth met twice counts once": lambda p, t, x: (box_iou(p, t) >= x).sum().item() / len(t),
+    "this is a number of truths: divide it by how many there are": (
+        lambda p, t, x: float((box_iou(p, t) >= x).any(dim=0).sum()) if len(p) else 0.0
+    ),
+    "the number of truths met is divided by the number of proposals: divide by the truths": (
+        lambda p, t, x: (box_iou(p, t) >= x).any(dim=0).sum().item() / max(1, len(p))
+    ),
+    "this is the mean IoU with the nearest proposal: ask who reaches the threshold first": (
+        lambda p, t, x: box_iou(p, t).amax(dim=0).mean().item() if len(p) else 0.0
+    ),
+    "all proposals have to meet the truth here: one is enough, any": (
+        lambda p, t, x: _part((box_iou(p, t) >= x).all(dim=0)) if len(p) else 0.0
+    ),
+    "this is the part that was missed": lambda p, t, x: 1 - _recall(p, t, x),
+}
+
+
+def _draw_recall(case: Case, expected: float, got):
+    from labkit.plotting import PREDICTION, TRUTH, new_figure, show_boxes
+
+    figure, axes = new_figure(width=5, height=3.4)
+    show_boxes(case.args[1], color=TRUTH, width=4, name="truths", ax=axes)
+    show_boxes(case.args[0], color=PREDICTION, width=1.5, name="proposals", ax=axes)
+    axes.set_title(f"expected {expected:.3f}, got {float(got):.3f}")
+    axes.legend(loc="best")
+    return figure

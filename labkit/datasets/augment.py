@@ -1,0 +1,68 @@
+"""Images with boxes on their way into training: turned over at random, boxes with them; and batches as lists.
+
+Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The image and its target, mirrored.
+
+    Args:
+        image: (C, H, W).
+        target: dict with `boxes` (N, 4); what else it holds stays.
+        axis: "x" swaps left and right, "y" top and bottom.
+
+    Raises:
+        ValueError: axis is neither.
+
+    Example:
+        >>> image, target = flip(torch.zeros(1, 5, 9), {"boxes": torch.tensor([[1.0, 2, 3, 4]])}, axis="x")
+        >>> target["boxes"]
+        tensor([[6., 2., 8., 4.]])
+    """
+    if axis not in ("x", "y"):
+        raise ValueError(f'axis must be "x" or "y", got {axis!r}; "x" swaps left and right')
+    x1, y1, x2, y2 = target["boxes"].unbind(dim=1)
+    height, width = image.shape[1:]
+    if axis == "x":
+        return image.flip(2), target | {"boxes": torch.stack([width - x2, y1, width - x1, y2], dim=1)}
+    return image.flip(1), target | {"boxes": torch.stack([x1, height - y2, x2, height - y1], dim=1)}
+
+
+class Flipped(Dataset):
+    """The same images, each turned over at random along x, along y, both or neither.
+
+    Example:
+        >>> from labkit.datasets.phantoms import mammograms
+        >>> image, target = Flipped(mammograms(2, size=(80, 64)))[0]
+        >>> image.shape
+        torch.Size([1, 80, 64])
+    """
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.dataset[index]
+        for axis, draw in zip("xy", torch.rand(2).tolist(), strict=True):
+            if draw < 0.5:
+                image, target = flip(image, target, axis=axis)
+        return image, target
+
+
+def as_lists(pairs: list[tuple]) -> tuple[list, list]:
+    """(images, targets): the `collate_fn` of every detector, whose images have as many boxes as they like.
+
+    Example:
+        >>> as_lists([("image 0", "target 0"), ("image 1", "target 1")])
+        (['image 0', 'image 1'], ['target 0', 'target 1'])
+    """
+    images, targets = zip(*pairs, strict=True)
+    return list(images), list(targets)

@@ -1,0 +1,75 @@
+"""The films on which R-CNN, Fast R-CNN and Faster R-CNN meet: one split, one set of proposals, for notebooks 06 to 08.
+
+Films       400 phantom mammograms to train on, 150 of other patients to test on, 160 x 128 pixels.
+Proposals   (R, 4) xyxy pixels a film, best first, by selective search; about 230, kept in the cache.
+"""
+
+import inspect
+import zlib
+
+import torch
+from numpy import array, ndarray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from labkit.datasets.cache import cached_arrays
+from labkit.datasets.phantoms import Mammograms, mammograms
+from labkit.detection import selective_search as method
+
+PARTS = {"train": (400, 0), "test": (150, 1)}  # films, seed
+# Lesions are small and pale: small starting regions find them. Larger ones have many near duplicates.
+SEARCH = {"scales": (5.0, 10.0, 20.0), "count": 300}
+# No lesion of these films is outside these sides (pixels of 1 mm), and the breast itself is no proposal.
+SMALLEST, LARGEST = 6.0, 64.0
+
+
+def propose(image: Tensor, *, seed: int = 0) -> Tensor:
+    """(R, 4) proposals of one film: selective search, less what no lesion can be.
+
+    Args:
+        image: (1, H, W) in [0, 1].
+        seed: of the order.
+
+    Example:
+        >>> boxes = propose(mammograms(1).images[0])
+        >>> sides = boxes[:, 2:] - boxes[:, :2]
+        >>> len(boxes) > 50, bool((sides >= 6).all() and (sides <= 64).all())
+        (True, True)
+    """
+    boxes, _ = method.selective_search(image, **SEARCH, generator=torch.Generator().manual_seed(seed))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes[(sides >= SMALLEST).all(dim=1) & (sides <= LARGEST).all(dim=1)]
+
+
+def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms, list[Tensor]]:
+    """The films of a part and the proposals of each; the first call takes a tenth of a second a film, the next none.
+
+    Args:
+        part: "train" or "test"; no patient is in both.
+        count: only the first so many films, for a quick look; these are not kept.
+
+    Raises:
+        ValueError: there is no such part, or count is not from 1 to its number of films.
+
+    Example:
+        >>> films, proposals = comparison_films("test", count=1)
+        >>> films.images.shape, len(proposals), proposals[0].shape[1]
+        (torch.Size([1, 1, 160, 128]), 1, 4)
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}; mind the spelling")
+    total, seed = PARTS[part]
+    if count is not None and not 1 <= count <= total:
+        raise ValueError(f"count must be from 1 to {total}, got {count}; leave it out for all films")
+    films = mammograms(count or total, seed=seed)
+
+    def make() -> dict[str, ndarray]:
+        found = [propose(image, seed=i) for i, image in enumerate(tqdm(films.images, desc=f"proposals, {part}"))]
+        return {"boxes": torch.cat(found).numpy(), "counts": array([len(boxes) for boxes in found])}
+
+    if count is not None:
+        arrays = make()
+    else:  # the method's own text is part of the recipe: mend it, and old proposals are stale
+        recipe = f"{total} {seed} {SEARCH} {SMALLEST} {LARGEST} {zlib.crc32(inspect.getsource(method).encode()):08x}"
+        arrays = cached_arrays(f"proposals-{part}", make, key=recipe)
+    return films, list(torch.from_numpy(arrays["boxes"]).split(arrays["counts"].tolist()))

@@ -1,0 +1,245 @@
+"""Downloads: fetch a real set, check it, unpack it, all or nothing. The command `labkit data`.
+
+    labkit data list                        what there is, and what is here
+    labkit data get bccd                    size and licence first, then the download
+    labkit data get bccd --from FILE        the archive is here already
+
+A download that broke off goes on where it stopped. The set appears in its folder in one step, with
+`manifest.json` beside it: where it came from, how it was checked, and size and SHA-256 of every file, by
+which a later tear is seen.
+"""
+
+import argparse
+import errno
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from labkit.datasets.archives import unpack
+from labkit.datasets.cache import cache_dir
+from labkit.datasets.registry import SETS, RealSet, file_sha256
+from labkit.datasets.transfer import resume_download, tag_path
+
+MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
+
+
+def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | None = None) -> Path:
+    """Folder of a set, fetched if it is not there; a damaged one is made again.
+
+    Args:
+        name: a key of `labkit.datasets.registry.SETS`.
+        archive: take this file instead of the download; it is left as it is.
+        folder: where the set goes; by default the cache.
+
+    Raises:
+        ConnectionError: no network, with the way to do it by hand.
+        FileExistsError: the folder is there and was not made by this function.
+        OSError: the disk is full, with the space that is needed; nothing is left behind.
+        ValueError: the archive is not the right one, torn or hostile.
+    """
+    if name not in SETS:
+        raise ValueError(f"expected one of {', '.join(SETS)}, got {name!r}")
+    known = SETS[name]
+    folder = cache_dir() / name if folder is None else Path(folder)
+    if folder.exists() and not damage(folder, thorough=True):
+        return folder
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise FileExistsError(
+            f"{folder} is there, but labkit did not make it (no {MANIFEST}); it can be used as it is, "
+            "or move it away and fetch again"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _need_space(known, folder.parent, download=archive is None)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+        try:
+            source = _download(name, known, folder.parent) if archive is None else Path(archive)
+            if not source.is_file():
+                raise FileNotFoundError(f"{source}: expected the archive of {name}, found no file")
+            ready = _unpack_checked(known, source, Path(scratch), fetched=archive is None)
+            if folder.exists():
+                folder.rename(Path(scratch) / "damaged")
+            ready.rename(folder)
+        except ConnectionError:
+            raise  # what came so far stays, the next call goes on from there
+        except (OSError, ValueError) as error:
+            if archive is None:
+                _forget(known, folder.parent)
+            if getattr(error, "errno", None) not in FULL:
+                raise
+            raise OSError(error.errno, _space_sentence(known, folder.parent, download=archive is None)) from error
+    if archive is None:
+        _forget(known, folder.parent)
+    return folder
+
+
+def damage(folder: Path, *, thorough: bool = False) -> list[str]:
+    """Names of the files that are not as they were fetched: missing, or of another size.
+
+    Args:
+        folder: of a set.
+        thorough: compare the SHA-256 of every file as well.
+
+    Returns:
+        Names, empty when all is well; `[MANIFEST]` when there is no record to compare with.
+    """
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        return [
+            name
+            for name, (size, sha256) in files.items()
+            if not (folder / name).is_file()
+            or (folder / name).stat().st_size != size
+            or (thorough and file_sha256(folder / name) != sha256)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [MANIFEST]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `labkit data`; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="labkit data", description="Real data sets: which there are, and get one.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the sets, their size, and whether they are here")
+    get = commands.add_parser("get", help="fetch a set, check and unpack it")
+    get.add_argument("name", choices=list(SETS))
+    get.add_argument("--from", dest="archive", metavar="FILE", help="use this archive instead of downloading")
+    get.add_argument("--yes", action="store_true", help="agree to the licence without being asked")
+    options = parser.parse_args(argv)
+    if options.command == "list":
+        print("\n".join(_line(name) for name in SETS))
+        return 0
+    try:
+        return _get(options.name, options.archive, agreed=options.yes)
+    except (OSError, ValueError) as error:
+        sentence = error.strerror if getattr(error, "errno", None) in FULL else error
+        print(f"labkit data: {sentence}", file=sys.stderr)
+        return 1
+
+
+def _get(name: str, archive: str | None, *, agreed: bool) -> int:
+    known, folder = SETS[name], cache_dir() / name
+    print(f"{known.title}\nLicence: {known.licence}")
+    if archive is None and (not folder.exists() or damage(folder, thorough=True)):
+        print(f"From {known.url}")
+        print(f"Download {_megabytes(known.archive_bytes)}, on disk {_megabytes(known.unpacked_bytes)}")
+        if not agreed and not sys.stdin.isatty():
+            print("labkit data: to agree to the licence and start the download, add --yes", file=sys.stderr)
+            return 2
+        if not agreed and input("Agree to the licence and download? [y/N] ").strip().lower() not in (
+            "y",
+            "yes",
+        ):
+            print("Nothing was downloaded.")
+            return 2
+    fetch(name, archive=archive)
+    record = json.loads((folder / MANIFEST).read_text())
+    print(f"Ready in {folder}\nChecked by {record['checked']}")
+    return 0
+
+
+def _line(name: str) -> str:
+    folder = cache_dir() / name
+    torn = damage(folder) if folder.exists() else []
+    if not folder.exists():
+        state = f"not here; labkit data get {name} ({_megabytes(SETS[name].archive_bytes)})"
+    elif torn == [MANIFEST]:
+        state = f"in {folder}, put there by hand"
+    elif torn:
+        state = f"damaged ({len(torn)} files, as {torn[0]}); labkit data get {name} makes it again"
+    else:
+        state = f"in {folder}"
+    known = SETS[name]
+    licence = known.licence.splitlines()[0]
+    lines = f"{known.title}, {_megabytes(known.unpacked_bytes)}", state, f"Licence: {licence}"
+    return f"{name:10s} " + "\n           ".join(lines)
+
+
+def _unpack_checked(known: RealSet, source: Path, scratch: Path, *, fetched: bool) -> Path:
+    """Folder inside scratch with the checked set and its manifest."""
+    unpack(source, scratch / "unpacked", max_bytes=2 * known.unpacked_bytes)
+    found = sorted((scratch / "unpacked").rglob(known.marker), key=lambda path: len(path.parts))
+    if not found:
+        raise ValueError(f"{source}: expected {known.title}, but there is no {known.marker} in it; take {known.url}")
+    folder = found[0].parents[known.marker.count("/")]
+    sha256 = file_sha256(source)
+    try:
+        how = "the published SHA-256 of its archive" if sha256 == known.sha256 else known.check(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(folder), str(source))) from error
+    files = {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, file_sha256(path)]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    record = {
+        "source": known.url if fetched else source.name,
+        "licence": known.licence,
+        "archive_sha256": sha256,
+        "checked": how,
+        "files": files,
+    }
+    (folder / MANIFEST).write_text(json.dumps(record, indent=1))
+    return folder
+
+
+def _download(name: str, known: RealSet, folder: Path) -> Path:
+    """Path of the downloaded archive, its SHA-256 checked by pooch where one is published."""
+    import pooch  # here: slow to import, and only a download needs it
+    import requests
+    import urllib3
+
+    pooch.get_logger().setLevel("WARNING")  # the caller tells what happens
+    by_hand = (
+        f"To do it by hand: download {known.url} with a browser, then run\n"
+        f"  labkit data get {name} --from {known.archive_name}"
+    )
+    try:
+        path = pooch.retrieve(
+            known.url,
+            known_hash=known.sha256 and f"sha256:{known.sha256}",
+            fname=_archive_path(known, folder).name,
+            path=folder,
+            downloader=lambda url, target, _: resume_download(url, target, part=_part_path(known, folder)),
+        )
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise ConnectionError(f"{known.url} cannot be reached ({type(error).__name__}).\n{by_hand}") from error
+    except ValueError as error:
+        raise ValueError(f"{known.url} no longer has the published SHA-256. {by_hand}\n({error})") from error
+    return Path(path)
+
+
+def _archive_path(known: RealSet, folder: Path) -> Path:
+    return folder / f".{known.archive_name}"  # hidden: a user's own copy under the plain name is never touched
+
+
+def _part_path(known: RealSet, folder: Path) -> Path:
+    return folder / f".{known.archive_name}.part"
+
+
+def _forget(known: RealSet, folder: Path) -> None:
+    """Removes a download and whatever part of it is there."""
+    part = _part_path(known, folder)
+    for path in (_archive_path(known, folder), part, tag_path(part)):
+        path.unlink(missing_ok=True)
+
+
+def _need_space(known: RealSet, folder: Path, *, download: bool) -> None:
+    need = known.unpacked_bytes + download * known.archive_bytes
+    if shutil.disk_usage(folder).free < need:
+        raise OSError(errno.ENOSPC, _space_sentence(known, folder, download=download))
+
+
+def _space_sentence(known: RealSet, folder: Path, *, download: bool) -> str:
+    need = known.unpacked_bytes + download * known.archive_bytes
+    free = shutil.disk_usage(folder).free
+    return (
+        f"the disk is full: {_megabytes(need)} are needed in {folder}, {_megabytes(free)} are free; "
+        "make room, or set LABKIT_CACHE to a folder on another disk. Nothing was left behind."
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

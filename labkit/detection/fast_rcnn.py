@@ -1,0 +1,105 @@
+"""Fast R-CNN (Girshick 2015): the image goes through the network once, proposals are cut from its features.
+
+    images -> backbone -> features -> RoI head (pool, classify, move the box) -> detections
+    proposals --------------------------^
+
+Proposals come from outside, from selective search for one. Trained end to end by one loss. Taught in notebook 07.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from labkit.detection.boxes import check_boxes
+from labkit.detection.images import batch_images, check_batch
+from labkit.detection.roi_head import RoIHead
+
+
+class FastRCNN(nn.Module):
+    """In training a dict of losses, at test time a list of detections; proposals are given.
+
+    Example:
+        >>> from labkit.detection.backbone import Backbone
+        >>> model = FastRCNN(Backbone(), num_classes=3).eval()
+        >>> found = model([torch.zeros(1, 40, 56)], [torch.tensor([[4.0, 8.0, 30.0, 24.0]])])
+        >>> sorted(found[0])
+        ['boxes', 'labels', 'scores']
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        image_mean: Sequence[float] = (0.5,),
+        image_std: Sequence[float] = (0.25,),
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
+        **head,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
+            num_classes: with background.
+            image_mean, image_std: of each channel.
+            score_threshold, nms_iou, max_detections: which detections come out at test time.
+            head: options of `RoIHead`.
+        """
+        super().__init__()
+        self.backbone, self.num_classes = backbone, num_classes
+        self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **head)
+        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.register_buffer("image_mean", torch.tensor(image_mean))
+        self.register_buffer("image_std", torch.tensor(image_std))
+
+    def forward(
+        self, images: list[Tensor], proposals: list[Tensor], targets: list[dict] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses `classifier` and `box` in training mode, else detections.
+
+        Args:
+            images: B tensors (C, H, W) in [0, 1], of any sizes.
+            proposals: B tensors (R, 4) xyxy pixels.
+            targets: B dicts with `boxes` and `labels`, needed in training; an image may have none.
+
+        Raises:
+            ValueError: what `check_batch` and `check_proposals` find, or targets are missing in training.
+        """
+        if self.training and targets is None:
+            raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
+        check_batch(
+            images, targets if self.training else None, stride=self.backbone.stride, num_classes=self.num_classes
+        )
+        check_proposals(proposals, images)
+        batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)
+        features = self.backbone(batch)
+        if self.training:
+            return self.roi_head.losses(features, proposals, targets)
+        return self.roi_head.detect(features, proposals, [tuple(i.shape[1:]) for i in images], **self.out)
+
+
+def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:
+    """Nothing, or the error that names the image whose proposals are wrong.
+
+    Args:
+        proposals: B tensors (R, 4); R may be 0.
+        images: B tensors (C, H, W).
+
+    Raises:
+        ValueError: the lists differ in length, or a proposal has no area, leaves its image or is no box at all.
+
+    Example:
+        >>> check_proposals([torch.tensor([[3.0, 4.0, 3.0, 9.0]])], [torch.zeros(1, 16, 24)])
+        Traceback (most recent call last):
+        ValueError: proposals of image 0 must have x1 < x2 and y1 < y2, got [3.0, 4.0, 3.0, 9.0] in row 0; drop it or
+            swap its corners
+    """
+    if len(proposals) != len(images):
+        raise ValueError(
+            f"expected proposals for each image, got {len(proposals)} for {len(images)} images; none is (0, 4)"
+        )
+    for i, (boxes, image) in enumerate(zip(proposals, images, strict=True)):
+        check_boxes(boxes, name=f"proposals of image {i}", image_size=tuple(image.shape[1:]))

@@ -1,0 +1,182 @@
+"""Faster R-CNN (Ren et al. 2015): the network proposes its own boxes.
+
+    images -> backbone -> features -+-> RPN: objectness and deltas of each anchor -> proposals --+
+                                    +------------------------------------------------------> RoI head -> detections
+
+One feature map, one optimiser, four losses. With the same weights and settings it gives what torchvision's `FasterRCNN`
+gives (a test holds it to that). Taught in notebook 08.
+
+Shapes   B images, C channels, A = h * w * K anchors, row-major, K a cell.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import ops
+
+from labkit.detection.anchors import anchor_grid, check_anchors, match_anchors
+from labkit.detection.boxes import decode_boxes, encode_boxes
+from labkit.detection.images import batch_images, check_batch
+from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead, sample
+
+
+class RegionProposalNetwork(nn.Module):
+    """A 3x3 convolution, then for each anchor of each cell one objectness logit and four deltas."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        stride: int,
+        sizes: Sequence[float],
+        aspect_ratios: Sequence[float],
+        samples: int = 256,
+        positive_fraction: float = 0.5,
+        positive_iou: float = 0.7,
+        negative_iou: float = 0.3,
+        nms_iou: float = 0.7,
+        before_nms: tuple[int, int] = (2000, 1000),
+        after_nms: tuple[int, int] = (1000, 300),
+    ) -> None:
+        """Build the head.
+
+        Args:
+            in_channels: of the features.
+            stride: pixels a feature cell.
+            sizes, aspect_ratios: of the anchors; pixels, and height / width.
+            samples, positive_fraction: anchors an image that the losses see, and the most that are foreground.
+            positive_iou, negative_iou: see `match_anchors`.
+            nms_iou: proposals that overlap a better one by more are dropped.
+            before_nms, after_nms: most proposals an image, (in training, at test time).
+        """
+        super().__init__()
+        self.stride, self.sizes, self.aspect_ratios = stride, tuple(sizes), tuple(aspect_ratios)
+        self.samples, self.positive_fraction = samples, positive_fraction
+        self.positive_iou, self.negative_iou = positive_iou, negative_iou
+        self.nms_iou, self.before_nms, self.after_nms = nms_iou, before_nms, after_nms
+        per_cell = len(self.sizes) * len(self.aspect_ratios)
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.objectness = nn.Conv2d(in_channels, per_cell, 1)
+        self.deltas = nn.Conv2d(in_channels, 4 * per_cell, 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)  # the paper's start: no box is sure of itself
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(objectness_logits (B, A), deltas (B, A, 4), anchors (A, 4)) of features (B, C, h, w)."""
+        hidden = F.relu(self.conv(features))
+        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)  # (B, h * w * K)
+        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(features), -1, 4)
+        anchors = anchor_grid(
+            tuple(features.shape[2:]),
+            stride=self.stride,
+            sizes=self.sizes,
+            aspect_ratios=self.aspect_ratios,
+            device=features.device,
+        )
+        return logits.float(), deltas.float(), anchors
+
+    @torch.no_grad()
+    def proposals(
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, image_sizes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """(R, 4) boxes an image, best first: decoded, clipped to the image, and suppressed."""
+        stage = 0 if self.training else 1
+        scores, rows = logits.topk(min(self.before_nms[stage], logits.shape[1]), dim=1)
+        kept = []
+        for score, row, delta, size in zip(scores, rows, deltas, image_sizes, strict=True):
+            boxes = ops.clip_boxes_to_image(decode_boxes(delta[row], anchors[row]), size)
+            whole = ops.remove_small_boxes(boxes, min_size=1e-3)
+            boxes, score = boxes[whole], score[whole].sigmoid()
+            kept.append(boxes[ops.nms(boxes, score, self.nms_iou)[: self.after_nms[stage]]])
+        return kept
+
+    def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: list[dict]) -> dict[str, Tensor]:
+        """`objectness` (binary cross entropy) and `rpn_box` (smooth L1) on sampled anchors of all images."""
+        chosen, is_object, predicted, wanted = [], [], [], []
+        for logit, delta, target in zip(logits, deltas, targets, strict=True):
+            boxes = target["boxes"]
+            matches = match_anchors(anchors, boxes, positive_iou=self.positive_iou, negative_iou=self.negative_iou)
+            positive, negative = sample(matches, self.samples, self.positive_fraction)
+            if len(boxes) and not len(positive):  # silently it would learn that there is nothing
+                check_anchors(boxes, stride=self.stride, sizes=self.sizes, aspect_ratios=self.aspect_ratios)
+            chosen += [logit[positive], logit[negative]]
+            is_object += [torch.ones_like(chosen[-2]), torch.zeros_like(chosen[-1])]
+            predicted.append(delta[positive])
+            wanted.append(encode_boxes(boxes[matches[positive]], anchors[positive]))
+        chosen = torch.cat(chosen)
+        box_loss = F.smooth_l1_loss(torch.cat(predicted), torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum")
+        return {
+            "objectness": F.binary_cross_entropy_with_logits(chosen, torch.cat(is_object)),
+            "rpn_box": box_loss / len(chosen),
+        }
+
+
+class FasterRCNN(nn.Module):
+    """In training a dict of four losses, at test time a list of detections."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        sizes: Sequence[float] = (12, 24, 48),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        image_mean: Sequence[float] = (0.5,),
+        image_std: Sequence[float] = (0.25,),
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
+        rpn: dict | None = None,
+        head: dict | None = None,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
+            num_classes: with background.
+            sizes, aspect_ratios: of the anchors; pixels, and height / width.
+            image_mean, image_std: of each channel.
+            score_threshold, nms_iou, max_detections: which detections come out at test time.
+            rpn: options of `RegionProposalNetwork`.
+            head: options of `RoIHead`.
+        """
+        super().__init__()
+        self.backbone, self.num_classes = backbone, num_classes
+        self.rpn = RegionProposalNetwork(
+            backbone.out_channels, stride=backbone.stride, sizes=sizes, aspect_ratios=aspect_ratios, **(rpn or {})
+        )
+        self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **(head or {}))
+        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.register_buffer("image_mean", torch.tensor(image_mean))
+        self.register_buffer("image_std", torch.tensor(image_std))
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses `objectness`, `rpn_box`, `classifier`, `box` in training mode, else detections.
+
+        Args:
+            images: B tensors (C, H, W) in [0, 1], of any sizes.
+            targets: B dicts with `boxes` (N, 4) and `labels` (N,), needed in training; N may be 0.
+
+        Raises:
+            ValueError: what `check_batch` finds, or targets are missing in training.
+        """
+        if self.training and targets is None:
+            raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
+        check_batch(
+            images, targets if self.training else None, stride=self.backbone.stride, num_classes=self.num_classes
+        )
+        image_sizes = [tuple(image.shape[1:]) for image in images]
+        batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)
+        features = self.backbone(batch)
+        logits, deltas, anchors = self.rpn(features)
+        proposals = self.rpn.proposals(logits.detach(), deltas.detach(), anchors, image_sizes)
+        if self.training:
+            return self.rpn.losses(logits, deltas, anchors, targets) | self.roi_head.losses(
+                features, proposals, targets
+            )
+        return self.roi_head.detect(features, proposals, image_sizes, **self.out)

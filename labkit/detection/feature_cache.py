@@ -1,0 +1,112 @@
+"""Features kept on disk between two steps of R-CNN: which network made them, of which boxes, is written in the file.
+
+A network that looks at each proposal takes so long that R-CNN writes its features down once and trains everything
+after it from the file. A file of another network, or of other proposals, would give silent nonsense: it is refused.
+
+File   safetensors: `features` (N, F) float16, `counts` (B,) int64 rows of each image; the header holds the names of the
+       network and the proposals, and a SHA-256 of the numbers.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A name that changes with any weight: the class, and the start of a SHA-256 of all it has learned.
+
+    Example:
+        >>> line = nn.Linear(2, 1)
+        >>> before = fingerprint(line)
+        >>> _ = nn.init.zeros_(line.weight)
+        >>> before.split("-")[0], before == fingerprint(line)
+        ('Linear', False)
+    """
+    return f"{type(network).__name__}-{_digest(network.state_dict().values())[:12]}"
+
+
+def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module, proposals: Sequence[Tensor]) -> int:
+    """Bytes of the file, once it is written: under another name first, so a reader never meets half of it.
+
+    Args:
+        path: of the file.
+        features: B tensors (R, F), one row a proposal; stored in half precision.
+        network: that made them.
+        proposals: B tensors (R, 4) they were made of.
+
+    Raises:
+        ValueError: features and proposals do not belong together.
+
+    Example:
+        >>> import tempfile
+        >>> features, proposals = [torch.zeros(2, 3)], [torch.ones(2, 4)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "features.safetensors"
+        ...     save_features(path, features, network=nn.Linear(1, 3), proposals=proposals) > 12
+        True
+    """
+    counts = [len(rows) for rows in proposals]
+    if [len(rows) for rows in features] != counts:
+        raise ValueError(
+            f"expected one row of features a proposal, got {[len(rows) for rows in features][:5]} for {counts[:5]} "
+            "proposals; compute both from the same list"
+        )
+    tensors = {"features": torch.cat(list(features)).half().cpu().contiguous(), "counts": torch.tensor(counts)}
+    notes = {
+        "network": fingerprint(network),
+        "proposals": _digest(proposals),
+        "sha256": _digest([tensors["features"], tensors["counts"]]),
+    }
+    data = safetensors.torch.save(tensors, notes)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+    return len(data)
+
+
+def load_features(path: Path, *, network: nn.Module, proposals: Sequence[Tensor]) -> list[Tensor]:
+    """B tensors (R, F) float32, as `save_features` stored them.
+
+    Args:
+        path: of the file.
+        network: whose features are wanted.
+        proposals: B tensors (R, 4) whose features are wanted.
+
+    Raises:
+        ValueError: the file holds features of another network or of other proposals, or is damaged.
+        FileNotFoundError: there is none.
+    """
+    data = Path(path).read_bytes()
+    try:
+        tensors = safetensors.torch.load(data)
+        notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is torn or no feature file ({error}); delete it and compute the features") from None
+    if "network" not in notes:
+        raise ValueError(f"{path} must be a file of save_features, got another; name the right one")
+    for what, wanted in (("network", fingerprint(network)), ("proposals", _digest(proposals))):
+        if notes[what] != wanted:
+            raise ValueError(
+                f"{path} holds features of another {what}: expected {wanted}, got {notes[what]}; compute them anew"
+            )
+    if notes["sha256"] != _digest([tensors["features"], tensors["counts"]]):
+        raise ValueError(f"{path} is damaged: its numbers do not match its checksum; delete it and compute them anew")
+    return list(tensors["features"].float().split(tensors["counts"].tolist()))
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 over shapes and values."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,337 @@
+"""R-CNN (Girshick et al. 2014): a network looks at each proposal, an SVM judges it, a ridge regression moves it.
+
+    proposals -> crop_and_resize -> network -> features -> one linear SVM a class -> suppression -> detections
+                                                  |-----> one ridge regression a class: deltas ---^
+
+Three trainings, one after the other: the network (`RegionNetwork`, with `fit`), the SVMs (`fit_svm`) and the
+regressions (`ridge`). `RCNN` puts their results together. Taught in notebook 06.
+
+Shapes   R proposals of one image, N rows of all images, F features, K classes with background.
+Boxes    (R, 4) xyxy pixels.
+Images   normalised, grey values less their mean by their spread: outside an image is 0, the mean.
+"""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+from torchvision import ops
+
+from labkit.detection.boxes import check_boxes, decode_boxes
+from labkit.detection.roi_head import select_detections
+
+MARGIN = -1.0  # a background row at or below it costs the SVM nothing
+FEATURE_LENGTH = 20.0  # features are scaled to this mean length, so that one penalty suits every network (the paper's)
+
+
+def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0) -> Tensor:
+    """(R, C, size, size): each box cut out and warped to a square, whatever its shape.
+
+    Sampled bilinearly at the middle of each output pixel; outside the image everything is 0. Built from scratch in
+    notebook 06.
+
+    Args:
+        image: (C, H, W).
+        boxes: (R, 4) xyxy pixels.
+        size: side of the result.
+        context: pixels of the *result* on each side that show what is around the box (appendix A of the paper).
+
+    Raises:
+        ValueError: a box has no area or the wrong shape, or the context leaves no room for the box.
+
+    Example:
+        >>> image = torch.arange(8.0).repeat(6, 1)[None]  # grey values grow by 1 a pixel, to the right
+        >>> crop_and_resize(image, torch.tensor([[2.0, 1.0, 6.0, 3.0]]), size=2)
+        tensor([[[[2.5000, 4.5000],
+                  [2.5000, 4.5000]]]])
+    """
+    if image.ndim != 3:
+        raise ValueError(f"image must be (C, H, W), got {tuple(image.shape)}; write image[None] for a grey one")
+    check_boxes(boxes)
+    if not 0 <= 2 * context < size:
+        raise ValueError(f"0 <= 2 * context < size must hold, got {context} and {size}; the box needs room")
+    inner = size - 2 * context
+    pixel = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5 - context) / inner  # 0 to 1 in the box
+    sides = boxes[:, 2:] - boxes[:, :2]
+    x, y = (boxes[:, side, None] + pixel * sides[:, side, None] for side in (0, 1))  # (R, size) each
+    height, width = image.shape[1:]
+    x, y = 2 * x / width - 1, 2 * y / height - 1  # grid_sample counts an image from -1 to 1, edge to edge
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
+    return F.grid_sample(image.expand(len(boxes), *image.shape), grid, padding_mode="zeros", align_corners=False)
+
+
+def class_overlaps(proposals: Tensor, boxes: Tensor, labels: Tensor, *, num_classes: int) -> tuple[Tensor, Tensor]:
+    """(R, K - 1) IoU of each proposal with the nearest truth of each class, and (R, K - 1, 4) that truth.
+
+    Args:
+        proposals: (R, 4) xyxy pixels.
+        boxes, labels: (N, 4) and (N,), the truths; N may be 0.
+        num_classes: K, with background.
+
+    Example:
+        >>> box = torch.tensor([[0.0, 0.0, 4.0, 2.0]])
+        >>> iou, truth = class_overlaps(box, box, torch.tensor([2]), num_classes=3)
+        >>> iou, truth[0, 1]
+        (tensor([[0., 1.]]), tensor([0., 0., 4., 2.]))
+    """
+    iou = torch.zeros(len(proposals), num_classes - 1, device=proposals.device)
+    truth = torch.zeros(len(proposals), num_classes - 1, 4, device=proposals.device)
+    for label in labels.unique().tolist():
+        mine = boxes[labels == label]
+        iou[:, label - 1], row = ops.box_iou(proposals, mine).max(dim=1)
+        truth[:, label - 1] = mine[row]
+    return iou, truth
+
+
+class RegionNetwork(nn.Module):
+    """Class logits (R, K) of warped proposals (R, C, size, size); its hidden layer is what the SVMs see.
+
+    Example:
+        >>> from labkit.detection.backbone import Backbone
+        >>> RegionNetwork(Backbone(), num_classes=3)(torch.zeros(5, 1, 48, 48)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, *, size: int = 48, hidden: int = 128) -> None:
+        """Build the network.
+
+        Args:
+            backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
+            num_classes: with background.
+            size: side of the warped proposals; the fully connected layer fits no other.
+            hidden: length of the features.
+        """
+        super().__init__()
+        self.backbone, self.size = backbone, size
+        cells = -(-size // backbone.stride)
+        self.fc = nn.Sequential(nn.Flatten(), nn.Linear(backbone.out_channels * cells**2, hidden), nn.ReLU())
+        self.logits = nn.Linear(hidden, num_classes)
+
+    def features(self, crops: Tensor) -> Tensor:
+        """(R, hidden) of warped proposals (R, C, size, size)."""
+        return self.fc(self.backbone(crops))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Logits (R, K) of warped proposals (R, C, size, size)."""
+        return self.logits(self.features(crops))
+
+
+def hard_negatives(scores: Tensor, is_background: Tensor, chosen: Tensor, count: int) -> Tensor:
+    """Rows of background that the SVM gets wrong or nearly so and has not been trained on, the worst first.
+
+    Built from scratch in notebook 06.
+
+    Args:
+        scores: (N,) of the SVM; background ought to be at -1 or below.
+        is_background: (N,) bool.
+        chosen: (N,) bool, rows it has been trained on.
+        count: at most so many.
+
+    Returns:
+        (M,) int64 rows.
+
+    Example:
+        >>> scores = torch.tensor([0.5, -0.2, 2.0, -3.0])
+        >>> hard_negatives(scores, torch.tensor([True, True, False, True]), torch.zeros(4, dtype=torch.bool), 10)
+        tensor([0, 1])
+    """
+    rows = (is_background & ~chosen & (scores > MARGIN)).nonzero()[:, 0]
+    return rows[scores[rows].argsort(descending=True, stable=True)][:count]
+
+
+def fit_svm(
+    features: Tensor,
+    signs: Tensor,
+    *,
+    penalty: float = 1e-3,
+    start: int = 1000,
+    added: int = 1000,
+    rounds: int = 5,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, list[int]]:
+    """A linear SVM of one class against background, trained on the hard part of the background (section 2.3).
+
+    It begins with random background and adds in each round what the SVM so far gets wrong, until nothing is left.
+
+    Args:
+        features: (N, F).
+        signs: (N,) 1 the class, -1 background, 0 neither.
+        penalty: weight of the errors, the C of scikit-learn.
+        start: background rows to begin with.
+        added: at most so many in each round.
+        rounds: at most so many.
+        generator: of the first draw.
+
+    Returns:
+        weight (F,), bias (), and how many background rows each round added.
+
+    Raises:
+        ValueError: the class or the background has no row.
+
+    Example:
+        >>> features = torch.tensor([[0.0, 1.0], [0.2, 1.0], [3.0, 1.0], [2.8, 1.0]])
+        >>> weight, bias, _ = fit_svm(features, torch.tensor([-1, -1, 1, 1]), penalty=1.0)
+        >>> (features @ weight + bias > 0).tolist()
+        [False, False, True, True]
+    """
+    is_background = signs < 0
+    if not (signs > 0).any() or not is_background.any():
+        raise ValueError(
+            f"expected rows of the class and of background, got {int((signs > 0).sum())} and "
+            f"{int(is_background.sum())}; give an image that has some"
+        )
+    device = features.device
+    scale = FEATURE_LENGTH / features.norm(dim=1).mean().clamp(min=1e-12)
+    scaled = features * scale
+    background = is_background.nonzero()[:, 0]
+    chosen = signs > 0
+    chosen[background[torch.randperm(len(background), generator=generator)[:start].to(device)]] = True
+    history = []
+    for _ in range(rounds):
+        svm = LinearSVC(C=penalty, dual=False, intercept_scaling=10.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)  # an SVM that did not finish is a wrong one
+            svm.fit(scaled[chosen].cpu().numpy(), signs[chosen].cpu().numpy())
+        weight = torch.from_numpy(svm.coef_[0]).to(scaled)
+        bias = torch.tensor(svm.intercept_[0]).to(scaled)
+        hard = hard_negatives(scaled @ weight + bias, is_background, chosen, added)
+        if not len(hard):
+            break
+        history.append(len(hard))
+        chosen[hard] = True
+    return weight * scale, bias, history
+
+
+def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
+    """(F + 1, D) weights of a linear regression whose weights are kept small; the last row is the bias, kept free.
+
+    Built from scratch in notebook 06 (appendix C of the paper).
+
+    Args:
+        features: (N, F).
+        targets: (N, D).
+        penalty: positive; how much a squared weight costs against a squared error.
+
+    Raises:
+        ValueError: there is no row, rows differ, or the penalty is not positive.
+
+    Example:
+        >>> ridge(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [5.0]]), 2.0)  # without penalty: 2 x + 1
+        tensor([[1.],
+                [2.]])
+    """
+    if len(features) != len(targets) or not len(features) or penalty <= 0:
+        raise ValueError(
+            f"expected as many features as targets, at least one, and penalty > 0, got {len(features)}, "
+            f"{len(targets)} and {penalty}; take rows near a truth"
+        )
+    rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double()  # normal equations square errors
+    cost = torch.full((rows.shape[1],), penalty, dtype=torch.float64, device=features.device)
+    cost[-1] = 0
+    return torch.linalg.solve(rows.T @ rows + cost.diag(), rows.T @ targets.double()).to(features.dtype)
+
+
+class RCNN(nn.Module):
+    """The five steps put together: images and proposals in, detections out.
+
+    Example:
+        >>> from labkit.detection.backbone import Backbone
+        >>> network = RegionNetwork(Backbone(), num_classes=3)
+        >>> model = RCNN(network, torch.zeros(2, 128), torch.tensor([0.5, -2.0]))
+        >>> model([torch.zeros(1, 40, 56)], [torch.tensor([[4.0, 8.0, 30.0, 24.0]])])[0]["labels"]
+        tensor([1])
+    """
+
+    def __init__(
+        self,
+        network: RegionNetwork,
+        svm_weights: Tensor,
+        svm_biases: Tensor,
+        box_weights: Tensor | None = None,
+        *,
+        context: int = 4,
+        image_mean: float = 0.5,
+        image_std: float = 0.25,
+        score_threshold: float = MARGIN,
+        nms_iou: float = 0.3,
+        max_detections: int = 100,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            network: fine-tuned.
+            svm_weights, svm_biases: (K - 1, F) and (K - 1,), a row a class.
+            box_weights: (K - 1, F + 1, 4) of `ridge`; None leaves proposals where they are.
+            context: pixels around a warped proposal.
+            image_mean, image_std: of the grey values.
+            score_threshold, nms_iou, max_detections: which detections come out.
+        """
+        super().__init__()
+        self.network, self.context, self.image_mean, self.image_std = network, context, image_mean, image_std
+        self.register_buffer("svm_weights", svm_weights)
+        self.register_buffer("svm_biases", svm_biases)
+        self.register_buffer("box_weights", box_weights)
+        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, images: list[Tensor], proposals: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Detections of each image: `boxes` (N, 4), `labels` (N,), `scores` (N,), best first.
+
+        Args:
+            images: B tensors (C, H, W) in [0, 1].
+            proposals: B tensors (R, 4) xyxy pixels.
+        """
+        found = []
+        for image, boxes in zip(images, proposals, strict=True):
+            features = proposal_features(
+                self.network, image, boxes, context=self.context, mean=self.image_mean, std=self.image_std
+            )
+            found.append(self.detect(features, boxes, tuple(image.shape[1:])))
+        return found
+
+    def detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
+        """Detections of one image from features (R, F) that are there already."""
+        scores = features @ self.svm_weights.T + self.svm_biases  # (R, K - 1)
+        boxes = proposals[:, None].expand(-1, scores.shape[1], 4)  # (R, K - 1, 4)
+        if self.box_weights is not None:
+            rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+            deltas = torch.einsum("rf,kfd->rkd", rows, self.box_weights)
+            boxes = decode_boxes(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).view_as(deltas)
+        # `select_detections` expects background in the first column
+        return select_detections(F.pad(boxes, (0, 0, 1, 0)), F.pad(scores, (1, 0)), image_size, **self.out)
+
+
+@torch.no_grad()
+def proposal_features(
+    network: RegionNetwork,
+    image: Tensor,
+    proposals: Tensor,
+    *,
+    context: int = 4,
+    mean: float = 0.5,
+    std: float = 0.25,
+) -> Tensor:
+    """(R, F) features of the proposals of one image, each cut out, warped and looked at by itself.
+
+    Args:
+        network: in eval mode.
+        image: (C, H, W) in [0, 1].
+        proposals: (R, 4) xyxy pixels.
+        context: pixels around a warped proposal.
+        mean, std: of the grey values.
+
+    Raises:
+        ValueError: a proposal has no area or leaves the image.
+
+    Example:
+        >>> from labkit.detection.backbone import Backbone
+        >>> network = RegionNetwork(Backbone(), num_classes=3).eval()
+        >>> proposal_features(network, torch.zeros(1, 40, 56), torch.tensor([[4.0, 8.0, 30.0, 24.0]])).shape
+        torch.Size([1, 128])
+    """
+    check_boxes(proposals, name="proposals", image_size=tuple(image.shape[1:]))
+    return network.features(crop_and_resize((image - mean) / std, proposals, size=network.size, context=context))

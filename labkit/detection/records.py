@@ -1,0 +1,155 @@
+"""Records: the lists of dicts a detector returns and an evaluator reads, checked once.
+
+One dict an image, N rows in each of its tensors. Read here:
+
+boxes      (N, 4) float xyxy pixels        centers    (N, d) float, any unit (3-D: millimetres)
+labels     (N,) int64, not negative        diameters  (N,) float, the centres' unit, positive
+scores     (N,) float (detections)         iscrowd    (N,) bool or 0/1, a region of many (targets, COCO's
+           word)
+                                           excluded   (N,) bool or 0/1, a finding that does not count
+                                           (targets)
+Other keys are passed over.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Record = dict[str, Tensor]
+
+_FLOATS = ("boxes", "centers", "scores", "diameters")
+_FLAGS = ("iscrowd", "excluded")
+_KEYS = (*_FLOATS, "labels", *_FLAGS)
+_CURES = {
+    "boxes": "give (N, 4), and (0, 4) for an image without any",
+    "centers": "give (N, 2) or (N, 3), and (0, 2) or (0, 3) for an image without any",
+}
+
+
+def check_records(
+    detections: Sequence[Record],
+    targets: Sequence[Record],
+    *,
+    detection_keys: Sequence[str],
+    target_keys: Sequence[str],
+) -> tuple[list[Record], list[Record]]:
+    """Detections and targets on the CPU, floats in float64, labels int64, flags bool, every value checked.
+
+    Args:
+        detections: one dict an image.
+        targets: one dict an image, in the same order.
+        detection_keys: keys every detection must have.
+        target_keys: keys every target must have.
+
+    Returns:
+        The checked records, without keys that no evaluator reads.
+
+    Raises:
+        ValueError: lengths differ, a key is missing, a shape, dtype or value is wrong; the message names the
+            image.
+
+    Example:
+        >>> image = {"scores": torch.tensor([0.5, float("nan")])}
+        >>> check_records([image], [{}], detection_keys=["scores"], target_keys=[])
+        Traceback (most recent call last):
+        ValueError: detections[0]["scores"] must be finite, got nan in row 1; look for a division by zero in
+            the model
+    """
+    if len(detections) != len(targets):
+        raise ValueError(
+            f"detections and targets must hold one dict an image, got {len(detections)} and {len(targets)}; "
+            "an image without detections has an empty dict entry of its own, with boxes (0, 4)"
+        )
+    return _check_list("detections", detections, detection_keys), _check_list("targets", targets, target_keys)
+
+
+def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -> list[Record]:
+    keys = [key for key in _KEYS if key in required or any(key in record for record in records)]
+    for image, record in enumerate(records):
+        rows = {key: _check_shape(f'{name}[{image}]["{key}"]', key, record) for key in keys}
+        if len(set(rows.values())) > 1:
+            raise ValueError(f"{name}[{image}] must have as many rows in each tensor, got {rows}; index them together")
+    checked = [{} for _ in records]
+    if records:
+        for key in keys:
+            parts = [record[key] for record in records]
+            flat = torch.cat(parts).detach().cpu()  # all images at once: one check, one copy from a GPU
+            flat = flat.double() if key in _FLOATS else flat.bool() if key in _FLAGS else flat.long()
+            lengths = [len(part) for part in parts]
+            _check_values(name, key, flat, lengths)
+            for record, part in zip(checked, flat.split(lengths), strict=True):
+                record[key] = part
+    return checked
+
+
+def _check_shape(where: str, key: str, record: Record) -> int:
+    if key not in record:
+        raise ValueError(f"{where} is missing, got {sorted(record)}; give it in every image, empty where there is none")
+    value = record[key]
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{where} must be a tensor, got {type(value).__name__}; write torch.as_tensor(...)")
+    wide = key in ("boxes", "centers")
+    if value.ndim != (2 if wide else 1) or (key == "boxes" and value.shape[1] != 4):
+        cure = _CURES.get(key, "give (N,), one value for each row")
+        raise ValueError(f"{where} has the wrong shape, got {tuple(value.shape)}; {cure}")
+    if key == "labels" and (value.is_floating_point() or value.dtype == torch.bool):
+        raise ValueError(f"{where} must be integers, got {value.dtype}; write labels.long()")
+    return len(value)
+
+
+def _check_values(name: str, key: str, flat: Tensor, lengths: list[int]) -> None:
+    if key in _FLOATS:
+        finite = flat.isfinite()
+        _refuse(
+            ~(finite.all(1) if flat.ndim == 2 else finite),
+            name,
+            key,
+            flat,
+            lengths,
+            "be finite",
+            "look for a division by zero in the model",
+        )
+    if key == "boxes" and name == "targets":
+        _refuse(
+            (flat[:, 2:] <= flat[:, :2]).any(1),
+            name,
+            key,
+            flat,
+            lengths,
+            "have x1 < x2 and y1 < y2",
+            "correct or drop that annotation",
+        )
+    elif key == "boxes":  # a regressor may shrink a box to nothing; it then overlaps nothing
+        _refuse(
+            (flat[:, 2:] < flat[:, :2]).any(1),
+            name,
+            key,
+            flat,
+            lengths,
+            "have x1 <= x2 and y1 <= y2",
+            "are they x1 y1 x2 y2?",
+        )
+    elif key == "diameters":
+        _refuse(
+            flat <= 0,
+            name,
+            key,
+            flat,
+            lengths,
+            "be positive",
+            "give findings without a size one by convention",
+        )
+    elif key == "labels":
+        _refuse(flat < 0, name, key, flat, lengths, "not be negative", "0 is background, classes count from 1")
+
+
+def _refuse(bad: Tensor, name: str, key: str, flat: Tensor, lengths: list[int], expected: str, cure: str) -> None:
+    if not bad.any():
+        return
+    row = position = int(bad.nonzero()[0])
+    image = 0
+    while row >= lengths[image]:
+        row -= lengths[image]
+        image += 1
+    raise ValueError(f'{name}[{image}]["{key}"] must {expected}, got {flat[position].tolist()} in row {row}; {cure}')

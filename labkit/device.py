@@ -1,0 +1,226 @@
+"""Which device, which precision, which seed: what the lab asks of the machine it runs on.
+
+Precision   one word: "bf16", "fp16" or "fp32". Matrix products and convolutions are computed in it;
+            weights, losses and everything else stay fp32.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import platform
+import random
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+DEVICES = ("cuda", "xpu", "mps", "cpu")  # in the order they are tried
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+CLEARLY_FASTER = 1.3  # bf16 on AMX measured 2.8 to 3.6 times as fast as fp32: far enough for noise not to decide
+
+
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """The device to work on: the one named, or the one in LABKIT_DEVICE, or the fastest there is.
+
+    Args:
+        name: such as "cpu" or "cuda:1"; None asks the environment variable LABKIT_DEVICE, then tries cuda,
+            xpu, mps, cpu.
+
+    Raises:
+        ValueError: the name is unknown, or this machine has no such device.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
+    """
+    source = "device" if name is not None else "LABKIT_DEVICE"
+    name = name if name is not None else os.environ.get("LABKIT_DEVICE") or None
+    if name is None:
+        return torch.device(next(kind for kind in DEVICES if _count(kind)))
+    here = [kind for kind in DEVICES if _count(kind)]
+    cure = f"this machine has {', '.join(here)}; name one of these or leave {source} out"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{source} must be one of {', '.join(DEVICES)}, got {name!r}; {cure}") from None
+    if device.type not in here or (device.index or 0) >= _count(device.type):
+        raise ValueError(f"{source} must be a device that is present, got {str(device)!r}; {cure}")
+    return device
+
+
+def precision(device: str | torch.device) -> str:
+    """The fastest precision that is safe to train in on this device: "bf16", "fp16" or "fp32".
+
+    bf16 on GPUs that compute in it, and on CPUs with AMX where a short measurement confirms that it is faster;
+    fp16 (which needs a gradient scaler) on older GPUs with tensor cores; else fp32. Asked once, then remembered.
+
+    Example:
+        >>> precision("cpu") in ("bf16", "fp32")
+        True
+    """
+    return _probe(torch.device(device))[0]
+
+
+def autocast(device: str | torch.device, *, precision: str | None = None) -> contextlib.AbstractContextManager:
+    """A context in which convolutions and matrix products run in `precision`; with fp32 it does nothing.
+
+    Args:
+        device: where the tensors are.
+        precision: "bf16", "fp16" or "fp32"; None takes what `precision(device)` found.
+
+    Raises:
+        ValueError: the precision is unknown.
+
+    Example:
+        >>> a = torch.ones(2, 2)
+        >>> with autocast("cpu", precision="bf16"):
+        ...     (a @ a).dtype
+        torch.bfloat16
+    """
+    device = torch.device(device)
+    name = precision if precision is not None else _probe(device)[0]
+    if name not in DTYPES:
+        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {name!r}; None takes the fastest")
+    if name == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[name])
+
+
+def seed_everything(seed: int) -> None:
+    """Start the random numbers of Python, NumPy and torch (on every device) from one seed.
+
+    Raises:
+        ValueError: the seed is not a whole number from 0 to 2**32 - 1, which is what NumPy takes.
+
+    Example:
+        >>> seed_everything(0)
+        >>> first = torch.rand(1)
+        >>> seed_everything(0)
+        >>> torch.equal(first, torch.rand(1))
+        True
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}; take 0")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - code that draws from NumPy's global generator is what this is for
+    torch.manual_seed(seed)
+
+
+def describe() -> str:
+    """The machine and what the lab makes of it, one fact a line.
+
+    Example:
+        >>> print(describe())  # doctest: +ELLIPSIS
+        machine      ...
+        precision    ...
+    """
+    device = pick_device()
+    name, why = _probe(device)
+    cores = f"{os.cpu_count()} cores ({torch.get_num_threads()} used)"
+    facts = {
+        "machine": f"{platform.machine()}, {cores}, {_memory()}",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": f"{torch.__version__}, torchvision {_version('torchvision')}",
+        "device": f"{device}{_device_name(device)}",
+        "precision": f"{name}: {why}",
+    }
+    return "\n".join(f"{fact:<12} {value}" for fact, value in facts.items())
+
+
+def check_torchvision() -> None:
+    """Nothing, where torch and torchvision come from one build: torchvision's compiled code answers.
+
+    Raises:
+        RuntimeError: they do not, or torchvision is missing; the message holds the cure.
+
+    Example:
+        >>> check_torchvision()
+    """
+    try:
+        import torchvision.ops
+
+        torchvision.ops.nms(torch.tensor([[0.0, 0.0, 2.0, 1.0]]), torch.ones(1), 0.5)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        pair = f"torch {torch.__version__} and torchvision {_version('torchvision')}"
+        command = f'"{sys.executable}" -m pip install --force-reinstall -c constraints.txt torch torchvision'
+        raise RuntimeError(
+            f"{pair} are not from one build ({error}); install both in one command: {command}"
+        ) from error
+
+
+def _count(kind: str) -> int:
+    """How many devices of this kind there are."""
+    if kind == "cpu":
+        return 1
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    return torch.get_device_module(kind).device_count()
+
+
+@functools.cache
+def _probe(device: torch.device) -> tuple[str, str]:
+    """The precision and the reason for it."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):  # Ampere, the first with bf16 tensor cores
+            return "bf16", "this GPU computes in it"
+        if capability >= (7, 0):  # Volta and Turing: tensor cores for fp16 alone
+            return "fp16", "this GPU has no bf16; gradients are scaled"
+        return "fp32", "this GPU has no tensor cores"
+    if device.type == "xpu":
+        return "bf16", "this GPU computes in it"
+    if device.type == "mps":
+        return "fp32", "the safe choice on Apple GPUs"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch: then fp32
+    if not capabilities.get("amx_bf16", False):
+        return "fp32", "this CPU has no AMX"
+    gain = _bf16_gain()
+    why = f"bf16 on this CPU's AMX measured {gain:.1f} times as fast as fp32"
+    return ("bf16" if gain >= CLEARLY_FASTER else "fp32"), why
+
+
+def _bf16_gain(repetitions: int = 8) -> float:
+    """Seconds of a small convolution's training step in fp32 over those in bf16, on the CPU.
+
+    The two take turns, and the shortest of each counts, so that other work on the machine does not decide.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        images = torch.rand(4, 64, 48, 48)
+        network = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for _ in range(repetitions + 1):
+        for name, taken in seconds.items():
+            start = time.perf_counter()
+            with autocast("cpu", precision=name):
+                outputs = network(images)
+            outputs.float().square().mean().backward()
+            taken.append(time.perf_counter() - start)
+    return min(seconds["fp32"][1:]) / min(seconds["bf16"][1:])  # the first of each warms up
+
+
+def _version(package: str) -> str:
+    """The installed version, without importing the package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _memory() -> str:
+    """The machine's memory, where the system tells it."""
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
+    except (AttributeError, ValueError, OSError):
+        return "memory unknown"
+
+
+def _device_name(device: torch.device) -> str:
+    """The name and memory of a GPU, in brackets; nothing for others."""
+    if device.type not in ("cuda", "xpu"):
+        return ""
+    properties = torch.get_device_module(device.type).get_device_properties(device)
+    return f" ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"

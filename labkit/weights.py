@@ -1,0 +1,89 @@
+"""Shipped weights: safetensors in `data/weights`, each beside the recipe that made it and the figures it reached.
+
+data/weights/NAME.safetensors    the numbers
+data/weights/NAME.json           SHA-256, seed, settings and held-out figures
+data/weights/NAME.py             the recipe: `python data/weights/NAME.py` makes the other two again
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors.torch
+from torch import nn
+
+FOLDER = Path(__file__).parent.parent / "data" / "weights"
+
+
+def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
+    """The card of the weights (seed, settings, figures), once they are in the model.
+
+    Args:
+        model: of the architecture that the recipe trained.
+        name: the file's name without its ending.
+        folder: where it lies.
+
+    Raises:
+        FileNotFoundError: there are no weights of that name; those there are are listed.
+        ValueError: the file is torn or altered, or fits another model.
+
+    Example:
+        >>> from labkit.detection.localizer import LesionClassifier
+        >>> card = load_weights(LesionClassifier(), "lesion_classifier")
+        >>> card["seed"]
+        0
+    """
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
+        raise FileNotFoundError(f"no weights called {name!r} in {folder}; there are: {there}")
+    beside = path.with_suffix(".json")
+    try:
+        card = json.loads(beside.read_text(encoding="utf-8"))
+        expected = card["sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{beside} must be the card of {path.name}, got none or a torn one ({type(error).__name__}); "
+            "restore it with `git checkout`"
+        ) from error
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise ValueError(
+            f"{path} has SHA-256 {digest}, expected {expected}; it is torn or altered: restore it with "
+            f"`git checkout`, or make it again with `python {path.with_suffix('.py')}`"
+        )
+    state = safetensors.torch.load(data)
+    own = model.state_dict()
+    wrong = [k for k in own.keys() | state.keys() if k not in state or k not in own or own[k].shape != state[k].shape]
+    if wrong:
+        names = ", ".join(sorted(wrong)[:3])
+        raise ValueError(f"{path.name} does not fit {type(model).__name__} in {names}; build it as the recipe does")
+    model.load_state_dict(state)
+    return card
+
+
+def save_weights(model: nn.Module, name: str, *, folder: Path = FOLDER, **card) -> Path:
+    """The path of the weights, written with their card.
+
+    Args:
+        model: trained.
+        name: the files' name without ending.
+        folder: where they go.
+        card: what to remember: seed, settings, figures; anything JSON can hold.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(nn.Linear(2, 1), "line", folder=Path(folder), seed=0).name
+        'line.safetensors'
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    card = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **card}
+    for target, content in ((path, data), (path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())):
+        torn = target.with_suffix(f"{target.suffix}.part")
+        torn.write_bytes(content)
+        torn.replace(target)
+    return path

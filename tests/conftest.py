@@ -1,0 +1,38 @@
+"""What every test file may ask for."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder with real data sets, named by LABKIT_DATA_TEST; skips where there is none."""
+    folder = os.environ.get("LABKIT_DATA_TEST")
+    if not folder:
+        pytest.skip("LABKIT_DATA_TEST names no folder with the real data sets")
+    if not Path(folder).is_dir():
+        pytest.fail(f"LABKIT_DATA_TEST must name a folder, got {folder}")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    """Close what a test drew: matplotlib warns of more than twenty open figures."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what is marked `gpu` on a machine without one."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU, and there is none here"))

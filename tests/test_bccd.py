@@ -1,0 +1,153 @@
+"""BCCD: boxes from VOC files, hand-made ones and the real ones."""
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.ops import box_area
+
+from labkit.datasets import bccd
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def write_cell(folder, name="cell", objects=(("RBC", 1, 1, 4, 3),), *, size=(6, 5), xml=None):
+    """One image of (width, height) with a white pixel block where the first object is, and its annotation."""
+    for part in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    with (folder / "ImageSets/Main/train.txt").open("a") as file:
+        file.write(f"{name}\n")
+    Image.new("RGB", size, (255, 0, 0)).save(folder / "JPEGImages" / f"{name}.jpg")
+    body = "".join(OBJECT.format(*item) for item in objects)
+    default = f"<annotation><size><width>6</width><height>5</height></size>{body}</annotation>"
+    (folder / "Annotations" / f"{name}.xml").write_text(default if xml is None else xml)
+    return folder
+
+
+def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path):
+    folder = write_cell(tmp_path, objects=[("RBC", 1, 1, 6, 5), ("WBC", 2, 3, 4, 5), ("Platelets", 6, 4, 6.5, 5)])
+    with pytest.warns(UserWarning, match="leaves the 6x5 image, clipped"):
+        dataset = bccd.load(folder)
+    image, target = dataset[0]
+    assert image.shape == (3, 5, 6)
+    assert image.dtype == torch.float32
+    assert image[0].min() > 0.9
+    assert image[1:].max() < 0.1
+    assert target["boxes"].tolist() == [[0, 0, 6, 5], [1, 2, 4, 5], [5, 3, 6, 5]]
+    assert target["boxes"].dtype == torch.float32
+    assert [dataset.classes[label] for label in target["labels"]] == ["RBC", "WBC", "Platelets"]
+
+
+def test_resizing_moves_the_boxes_with_the_image(tmp_path):
+    folder = write_cell(tmp_path, objects=[("RBC", 3, 2, 5, 4)])
+    image, target = bccd.load(folder, size=(10, 18))[0]
+    assert image.shape == (3, 10, 18)
+    assert target["boxes"].tolist() == [[6, 2, 15, 8]]
+    assert bccd.load(folder)[0][1]["boxes"].tolist() == [[2, 1, 5, 4]]
+
+
+def test_an_image_without_cells(tmp_path):
+    _, target = bccd.load(write_cell(tmp_path, objects=[]))[0]
+    assert target["boxes"].shape == (0, 4)
+    assert target["labels"].shape == (0,)
+    assert target["labels"].dtype == torch.int64
+
+
+def test_slips_are_left_out_and_named(tmp_path):
+    slips = [("RBC", 2, 2, 2, 2), ("Alien", 1, 1, 3, 3), ("WBC", 7, 1, 9, 3), ("WBC", 4, 2, 3, 4), ("RBC", 0, 2, 3, 9)]
+    folder = write_cell(tmp_path, "odd", [*slips, ("RBC", 1, 1, 2, 2)])
+    with (folder / "ImageSets/Main/train.txt").open("a") as file:
+        file.write("gone\n")
+    with pytest.warns(UserWarning, match="6 problem") as told:
+        dataset = bccd.load(folder)
+    assert len(told) == 1
+    assert len(dataset) == 1
+    assert dataset[0][1]["boxes"].tolist() == [[0, 1, 3, 5], [0, 0, 2, 2]]
+    assert all("odd.xml" in problem for problem in dataset.problems[:5])
+    reasons = ["no area", "none of RBC, WBC, Platelets", "outside the 6x5 image", "no area", "clipped"]
+    assert all(reason in problem for reason, problem in zip(reasons, dataset.problems, strict=False))
+    assert "gone is left out, gone.jpg and gone.xml" in dataset.problems[5]
+
+
+SIZED = "<annotation><size><width>{}</width><height>5</height></size>{}</annotation>"
+BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">]><annotation>&c;</annotation>'
+
+
+@pytest.mark.parametrize(
+    ("xml", "said"),
+    [
+        ("", "no element found"),
+        ("these are not the cells", "syntax error"),
+        ("<annotation><size>", "no element found"),
+        ("\xff\xfe", "expected an annotation in XML"),
+        ('<?xml version="1.0" encoding="klingon"?><a/>', "expected an annotation in XML"),
+        ("<annotation></annotation>", r"expected a number in <size/height>, got None"),
+        ("<annotation><size><width>6</width><height>tall</height></size></annotation>", "got 'tall'"),
+        (SIZED.format(60, ""), "expected the size .* 6x5, got 60x5"),
+        (SIZED.format(6, OBJECT.format("RBC", 1, 1, "nan", 3)), "<bndbox/xmax>, got 'nan'"),
+        (SIZED.format(6, "<object><name>RBC</name></object>"), "<bndbox/xmin>, got None"),
+        (BOMB, "DOCTYPE"),
+    ],
+)
+def test_a_bad_annotation_names_its_file(tmp_path, xml, said):
+    folder = write_cell(tmp_path, "bad", xml=xml)
+    with pytest.raises(ValueError, match=said) as caught:
+        bccd.load(folder)
+    assert "bad.xml" in str(caught.value)
+
+
+def test_a_doctype_in_another_encoding_is_seen(tmp_path):
+    folder = write_cell(tmp_path, "bad")
+    (folder / "Annotations/bad.xml").write_bytes(BOMB.encode("utf-16"))
+    with pytest.raises(ValueError, match="DOCTYPE"):
+        bccd.load(folder)
+
+
+def test_a_bad_image_names_its_file(tmp_path):
+    folder = write_cell(tmp_path, "torn", size=(640, 480), objects=())
+    xml = "<annotation><size><width>640</width><height>480</height></size></annotation>"
+    (folder / "Annotations/torn.xml").write_text(xml)
+    picture = folder / "JPEGImages/torn.jpg"
+    picture.write_bytes(picture.read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r"torn\.jpg: expected a whole JPEG"):
+        bccd.load(folder)[0]
+    picture.write_bytes(b"GIF?")
+    with pytest.raises(ValueError, match=r"torn\.jpg: expected a JPEG image"):
+        bccd.load(folder)
+
+
+def test_not_there_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"bccd holds no .*train\.txt; run: labkit data get bccd"):
+        bccd.load()
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5,)])
+def test_wrong_size(tmp_path, size):
+    with pytest.raises(ValueError, match=r"size must be \(H, W\)"):
+        bccd.load(tmp_path, size=size)
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "cells", "slip"),
+    [("train", 205, [0, 2381, 214, 209], "BloodImage_00343"), ("val", 87, [0, 967, 87, 83], "BloodImage_00338")],
+)
+def test_the_real_set(real_data, split, images, cells, slip):
+    with pytest.warns(UserWarning, match=f"1 problem.*{slip}.*no area"):
+        dataset = bccd.load(real_data / "bccd", split=split)
+    boxes = torch.cat([target["boxes"] for target in dataset.targets])
+    labels = torch.cat([target["labels"] for target in dataset.targets])
+    assert len(dataset) == len(dataset.files) == images
+    assert labels.bincount().tolist() == cells
+    assert len(dataset.problems) == 1
+    assert boxes.min() == 0
+    assert boxes[:, 2].max() == 640
+    assert boxes[:, 3].max() == 480
+    assert box_area(boxes).min() > 100
+    # The boxes fit: white cells are stained violet, so they are darker in green than their image, upright only.
+    darker, turned = [], []
+    for image, target in map(dataset.__getitem__, range(12)):
+        x1, y1, x2, y2 = target["boxes"][target["labels"] == 2][0].int().tolist()
+        darker.append(image[1].mean() - image[1, y1:y2, x1:x2].mean())
+        turned.append(image[1].mean() - image[1].flip(0, 1)[y1:y2, x1:x2].mean())
+    assert min(darker) > 0
+    assert sum(darker) / 12 > 0.05 > 0.03 > sum(turned) / 12

@@ -1,0 +1,133 @@
+"""Device, precision and seeds: what is picked, what overrides it, and what a wrong name is told."""
+
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from labkit import device as machine
+
+
+@pytest.fixture
+def fresh_probe(monkeypatch):
+    """A probe that remembers nothing from before the test, and takes nothing out of it."""
+    monkeypatch.setattr(machine, "_probe", functools.cache(machine._probe.__wrapped__))
+    return monkeypatch
+
+
+def test_a_name_is_taken_before_the_environment_and_that_before_the_fastest(monkeypatch):
+    monkeypatch.delenv("LABKIT_DEVICE", raising=False)
+    present = {"cuda": 2, "xpu": 0, "mps": 1, "cpu": 1}
+    monkeypatch.setattr(machine, "_count", present.__getitem__)
+    assert machine.pick_device() == torch.device("cuda")
+    assert machine.pick_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setenv("LABKIT_DEVICE", "mps")
+    assert machine.pick_device() == torch.device("mps")
+    assert machine.pick_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("order", [("xpu", "mps", "cpu"), ("mps", "cpu"), ("cpu",)])
+def test_the_fastest_present_is_picked(monkeypatch, order):
+    monkeypatch.delenv("LABKIT_DEVICE", raising=False)
+    monkeypatch.setattr(machine, "_count", lambda kind: int(kind in order))
+    assert machine.pick_device().type == order[0]
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda", "cuda:7", "meta", 3.5])
+def test_unknown_or_absent_devices_are_refused_with_what_is_there(monkeypatch, name):
+    monkeypatch.setattr(machine, "_count", lambda kind: int(kind == "cpu"))
+    with pytest.raises(ValueError, match=r"device must be .*got .*; this machine has cpu; name one of these"):
+        machine.pick_device(name)
+
+
+def test_a_wrong_override_names_the_variable(monkeypatch):
+    monkeypatch.setenv("LABKIT_DEVICE", "toaster")
+    with pytest.raises(ValueError, match=r"LABKIT_DEVICE must be .*got 'toaster'.*leave LABKIT_DEVICE out"):
+        machine.pick_device()
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "fp32")]
+)
+def test_gpu_precision_follows_the_generation(fresh_probe, capability, expected):
+    fresh_probe.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert machine.precision("cuda") == expected
+
+
+@pytest.mark.parametrize(("amx", "gain", "expected"), [(True, 3.5, "bf16"), (True, 1.1, "fp32"), (False, 3.5, "fp32")])
+def test_cpu_precision_needs_amx_and_a_measured_gain_and_is_remembered(fresh_probe, amx, gain, expected):
+    measured = []
+    fresh_probe.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    fresh_probe.setattr(machine, "_bf16_gain", lambda: measured.append(1) or gain)
+    assert [machine.precision("cpu"), machine.precision(torch.device("cpu"))] == [expected, expected]
+    assert len(measured) == int(amx)
+
+
+def test_the_measurement_is_a_ratio_and_leaves_the_random_numbers_alone():
+    before = torch.get_rng_state()
+    assert 0.01 < machine._bf16_gain(repetitions=2) < 100
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_sets_the_type_inside_and_restores_it(name, dtype):
+    ones = torch.ones(2, 2)
+    with machine.autocast("cpu", precision=name):
+        assert (ones @ ones).dtype == dtype
+    assert (ones @ ones).dtype == torch.float32
+
+
+def test_autocast_asks_the_probe(monkeypatch):
+    monkeypatch.setattr(machine, "_probe", lambda device: ("bf16", "so says the test"))
+    with machine.autocast("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_autocast_refuses_an_unknown_precision():
+    with pytest.raises(ValueError, match="precision must be one of bf16, fp16, fp32, got 'half'"):
+        machine.autocast("cpu", precision="half")
+
+
+def test_one_seed_starts_all_generators():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    machine.seed_everything(7)
+    first = draw()
+    machine.seed_everything(7)
+    assert draw() == first
+    machine.seed_everything(8)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, None])
+def test_seeds_numpy_cannot_take_are_refused(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0"):
+        machine.seed_everything(seed)
+
+
+def test_describe_names_versions_device_and_reason(monkeypatch):
+    monkeypatch.setenv("LABKIT_DEVICE", "cpu")
+    report = machine.describe()
+    assert torch.__version__ in report
+    assert torchvision.__version__.split("+")[0] in report
+    assert [line.split()[0] for line in report.splitlines()] == (
+        ["machine", "system", "python", "torch", "device", "precision"]
+    )
+    assert machine.precision("cpu") in report.splitlines()[-1]
+
+
+def test_a_matching_pair_passes_and_a_mismatch_is_told_with_its_cure(monkeypatch):
+    machine.check_torchvision()
+
+    def missing(*_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(torchvision.ops, "nms", missing)
+    with pytest.raises(
+        RuntimeError, match=r"not from one build.*install both in one command: .*pip install --force-reinstall"
+    ):
+        machine.check_torchvision()

@@ -1,0 +1,215 @@
+"""Faster R-CNN against torchvision's: same weights, same settings, same answers."""
+
+import pytest
+import torch
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign, box_iou
+
+from labkit.detection.backbone import Backbone
+from labkit.detection.faster_rcnn import FasterRCNN
+from labkit.detection.roi_head import DELTA_SPREAD
+
+SIZES, RATIOS, CLASSES, MEAN, STD = (12.0, 24.0, 48.0), (0.5, 1.0, 2.0), 3, 0.4, 0.3
+NAMES = {  # ours -> torchvision's
+    "backbone.": "backbone.",
+    "rpn.conv.": "rpn.head.conv.0.0.",
+    "rpn.objectness.": "rpn.head.cls_logits.",
+    "rpn.deltas.": "rpn.head.bbox_pred.",
+    "roi_head.fc1.": "roi_heads.box_head.fc6.",
+    "roi_head.fc2.": "roi_heads.box_head.fc7.",
+    "roi_head.class_logits.": "roi_heads.box_predictor.cls_score.",
+    "roi_head.box_deltas.": "roi_heads.box_predictor.bbox_pred.",
+}
+
+
+def ours() -> FasterRCNN:
+    torch.manual_seed(0)
+    model = FasterRCNN(
+        Backbone(),
+        CLASSES,
+        sizes=SIZES,
+        aspect_ratios=RATIOS,
+        image_mean=(MEAN,),
+        image_std=(STD,),
+        rpn={"samples": 64, "before_nms": (400, 300), "after_nms": (200, 100)},
+        head={"samples": 32, "hidden": 40},
+    )
+    with torch.no_grad():  # an untrained head calls everything background: spread its answers
+        model.roi_head.class_logits.weight.mul_(20)
+        model.roi_head.box_deltas.weight.mul_(4)
+        model.rpn.objectness.weight.mul_(8)
+        model.rpn.deltas.weight.mul_(3)
+        for norm in (m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.momentum = 1.0  # one look at noise, so that features have a sane scale at test time
+        model.backbone(torch.rand(4, 1, 64, 96))
+    return model
+
+
+def torchvisions(model: FasterRCNN) -> TorchvisionFasterRCNN:
+    backbone = Backbone()
+    theirs = TorchvisionFasterRCNN(
+        backbone,
+        min_size=8,
+        max_size=4096,
+        image_mean=[MEAN],
+        image_std=[STD],
+        rpn_anchor_generator=AnchorGenerator((SIZES,), (RATIOS,)),
+        rpn_batch_size_per_image=64,
+        rpn_pre_nms_top_n_train=400,
+        rpn_pre_nms_top_n_test=300,
+        rpn_post_nms_top_n_train=200,
+        rpn_post_nms_top_n_test=100,
+        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
+        box_head=TwoMLPHead(backbone.out_channels * 49, 40),
+        box_predictor=FastRCNNPredictor(40, CLASSES),
+        box_batch_size_per_image=32,
+        size_divisible=backbone.stride,
+    )
+    state = {}
+    for key, value in model.state_dict().items():
+        prefix = next((p for p in NAMES if key.startswith(p)), None)
+        if prefix:
+            state[NAMES[prefix] + key.removeprefix(prefix)] = value.clone()
+    theirs.load_state_dict(state)
+    theirs.transform.resize = lambda image, target: (image, target)  # ours takes images as they are
+    return theirs
+
+
+def batch(*, empty: bool = False):
+    """Three images of different sizes, the last without objects when asked for."""
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.rand(1, h, w, generator=generator) for h, w in ((96, 120), (88, 75), (64, 128))]
+    targets = [
+        {"boxes": torch.tensor([[10.0, 12, 34, 50], [60, 20, 110, 44]]), "labels": torch.tensor([1, 2])},
+        {"boxes": torch.tensor([[30.0, 5, 70, 80]]), "labels": torch.tensor([2])},
+        {"boxes": torch.tensor([[3.0, 40, 20, 55]]), "labels": torch.tensor([1])},
+    ]
+    if empty:
+        targets[2] = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    return images, targets
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_four_losses_are_torchvisions(empty):
+    model = ours()
+    theirs = torchvisions(model)
+    images, targets = batch(empty=empty)
+    model.train(), theirs.train()
+    torch.manual_seed(5)
+    losses = model(images, targets)
+    torch.manual_seed(5)
+    expected = theirs(images, targets)
+    pairs = {
+        "objectness": "loss_objectness",
+        "rpn_box": "loss_rpn_box_reg",
+        "classifier": "loss_classifier",
+        "box": "loss_box_reg",
+    }
+    assert set(losses) == set(pairs)
+    for name, their_name in pairs.items():
+        assert expected[their_name] > 1e-3  # not equal because nothing happened
+        torch.testing.assert_close(losses[name], expected[their_name], atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradients_are_torchvisions():
+    model = ours()
+    theirs = torchvisions(model)
+    images, targets = batch()
+    for net in (model, theirs):
+        net.train()
+        torch.manual_seed(5)
+        sum(net(images, targets).values()).backward()
+    weight, their_weight = model.rpn.conv.weight.grad, theirs.rpn.head.conv[0][0].weight.grad
+    torch.testing.assert_close(weight, their_weight, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        model.backbone.layers[0].weight.grad, theirs.backbone.layers[0].weight.grad, atol=1e-4, rtol=1e-3
+    )
+
+
+@torch.no_grad()
+def test_proposals_and_detections_are_torchvisions():
+    model = ours().eval()
+    theirs = torchvisions(model).eval()
+    images, _ = batch()
+    proposals = []
+    handle = theirs.rpn.register_forward_hook(lambda module, inputs, output: proposals.extend(output[0]))
+    expected = theirs(images)
+    handle.remove()
+    mine = []
+    inner = model.rpn.proposals
+    model.rpn.proposals = lambda *args: mine.extend(inner(*args)) or list(mine)
+    detections = model(images)
+    for got, want in zip(mine, proposals, strict=True):
+        assert len(want) > 20
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+    for got, want in zip(detections, expected, strict=True):
+        assert len(want["boxes"]) > 5
+        assert torch.equal(got["labels"], want["labels"])
+        for key in ("boxes", "scores"):
+            torch.testing.assert_close(got[key], want[key], atol=1e-4, rtol=1e-4)
+
+
+def test_deltas_spread_is_the_inverse_of_torchvisions_weights():
+    assert [1 / w for w in (10, 10, 5, 5)] == list(DELTA_SPREAD)
+
+
+def test_it_learns_an_image_by_heart():
+    torch.manual_seed(0)
+    model = FasterRCNN(Backbone(), CLASSES, sizes=SIZES, rpn={"after_nms": (60, 60)}, head={"samples": 32})
+    images, targets = batch()
+    image, target = images[0] * 0.5 + 0.25, targets[0]
+    for (x1, y1, x2, y2), label in zip(target["boxes"].int().tolist(), target["labels"].tolist(), strict=True):
+        image[:, y1:y2, x1:x2] = 1.0 if label == 1 else 0.0
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        sum(model([image], [target]).values()).backward()
+        optimizer.step()
+    found = model.eval()([image])[0]
+    sure = found["scores"] > 0.5
+    order = found["labels"][sure].argsort()
+    assert found["labels"][sure][order].tolist() == [1, 2]
+    assert box_iou(found["boxes"][sure][order], target["boxes"]).diagonal().min() > 0.5
+
+
+def good():
+    return torch.rand(1, 40, 56), {"boxes": torch.tensor([[2.0, 3, 20, 30]]), "labels": torch.tensor([1])}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image, target: (image[:, :5], target), "image 0 must be at least 8 x 8"),
+        (lambda image, target: (image[0], target), r"image 0 must be floating point \(C, H, W\)"),
+        (lambda image, target: (image, target | {"labels": torch.tensor([3])}), "labels of image 0 must lie in 1 to 2"),
+        (lambda image, target: (image, target | {"labels": torch.tensor([0])}), "0 is background"),
+        (lambda image, target: (image, target | {"labels": torch.tensor([1, 2])}), "one label a box"),
+        (
+            lambda image, target: (image, target | {"boxes": target["boxes"] * 3}),
+            "boxes of image 0 must lie in the image",
+        ),
+        (lambda image, target: (image, target | {"boxes": torch.tensor([[5.0, 5, 5, 9]])}), "x1 < x2"),
+        (lambda image, target: (image, target | {"boxes": torch.tensor([5.0, 5, 9, 9])}), "shape"),
+    ],
+)
+def test_bad_input_is_named(change, words):
+    image, target = change(*good())
+    with pytest.raises(ValueError, match=words):
+        ours().train()([image], [target])
+
+
+def test_training_without_targets_is_told():
+    with pytest.raises(ValueError, match=r"model\.eval\(\)"):
+        ours().train()([good()[0]])
+
+
+def test_boxes_between_all_anchors_are_not_passed_over_in_silence():
+    model = FasterRCNN(Backbone(), CLASSES, sizes=(4,), aspect_ratios=(1.0,)).train()
+    target = {
+        "boxes": torch.tensor([[11.0, 11, 13, 13]]),
+        "labels": torch.tensor([1]),
+    }  # anchors end at 10, start at 14
+    with pytest.raises(ValueError, match="enlarge the images or take a smaller stride"):
+        model([torch.rand(1, 32, 40)], [target])

@@ -1,0 +1,82 @@
+"""Features on disk: a round trip, and every file that must be refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from labkit.detection.backbone import Backbone
+from labkit.detection.feature_cache import fingerprint, load_features, save_features
+
+
+@pytest.fixture
+def made(tmp_path):
+    torch.manual_seed(0)
+    network = Backbone(width=4)
+    proposals = [torch.rand(3, 4), torch.zeros(0, 4), torch.rand(2, 4)]
+    features = [torch.rand(3, 7), torch.zeros(0, 7), torch.rand(2, 7)]
+    path = tmp_path / "deep" / "features.safetensors"
+    size = save_features(path, features, network=network, proposals=proposals)
+    return path, network, proposals, features, size
+
+
+def test_features_come_back_in_half_precision(made):
+    path, network, proposals, features, size = made
+    back = load_features(path, network=network, proposals=proposals)
+    assert size == path.stat().st_size
+    assert [tuple(rows.shape) for rows in back] == [(3, 7), (0, 7), (2, 7)]
+    for got, want in zip(back, features, strict=True):
+        assert torch.equal(got, want.half().float())
+
+
+def test_no_unfinished_file_stays(made):
+    assert [file.name for file in made[0].parent.iterdir()] == ["features.safetensors"]
+
+
+def test_another_backbones_features_are_refused_by_name(made):
+    path, network, proposals, _, _ = made
+    before = fingerprint(network)
+    with torch.no_grad():
+        next(network.parameters()).add_(1e-3)
+    with pytest.raises(ValueError, match=f"another network: expected {fingerprint(network)}, got {before}"):
+        load_features(path, network=network, proposals=proposals)
+    with pytest.raises(ValueError, match="expected Linear-"):
+        load_features(path, network=nn.Linear(2, 1), proposals=proposals)
+
+
+def test_a_running_mean_is_part_of_the_name():
+    network = Backbone(width=4).train()
+    before = fingerprint(network)
+    network(torch.rand(2, 1, 16, 24))  # only batch norm's running figures change
+    assert fingerprint(network) != before
+
+
+def test_other_proposals_are_refused(made):
+    path, network, proposals, _, _ = made
+    moved = [proposals[0] + 1, *proposals[1:]]
+    with pytest.raises(ValueError, match="another proposals"):
+        load_features(path, network=network, proposals=moved)
+    with pytest.raises(ValueError, match="another proposals"):
+        load_features(path, network=network, proposals=proposals[::-1])
+
+
+def test_damage_is_found(made):
+    path, network, proposals, _, _ = made
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_features(path, network=network, proposals=proposals)
+    path.write_bytes(data[:50])
+    with pytest.raises(ValueError, match="torn or no feature file"):
+        load_features(path, network=network, proposals=proposals)
+
+
+def test_rows_must_belong_to_proposals(made, tmp_path):
+    _, network, proposals, features, _ = made
+    with pytest.raises(ValueError, match="one row of features a proposal"):
+        save_features(tmp_path / "f", features[::-1], network=network, proposals=proposals)
+
+
+def test_a_missing_file_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_features(tmp_path / "none", network=nn.Linear(2, 1), proposals=[])

@@ -1,0 +1,248 @@
+"""R-CNN: cutting out, the three trainings, the whole; against torchvision and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
+from torchvision import ops
+
+from labkit.detection.backbone import Backbone
+from labkit.detection.rcnn import (
+    RCNN,
+    RegionNetwork,
+    class_overlaps,
+    crop_and_resize,
+    fit_svm,
+    hard_negatives,
+    proposal_features,
+    ridge,
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def boxes_in(height, width, count, seed=0):
+    corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) * torch.tensor(
+        [width - 14, height - 14]
+    )
+    size = 3 + torch.rand(count, 2, generator=torch.Generator().manual_seed(seed + 1)) * 10
+    return torch.cat([corner, corner + size], dim=1)
+
+
+# crop_and_resize
+
+
+def test_a_box_of_the_results_size_on_whole_pixels_is_a_plain_crop():
+    image = normal(2, 20, 31)
+    crop = crop_and_resize(image, torch.tensor([[4.0, 3, 11, 10]]), size=7)
+    torch.testing.assert_close(crop[0], image[:, 3:10, 4:11], atol=1e-5, rtol=0)
+
+
+def test_the_context_is_what_is_around_the_box():
+    image = normal(1, 24, 31)
+    crop = crop_and_resize(image, torch.tensor([[8.0, 7, 14, 13]]), size=10, context=2)
+    torch.testing.assert_close(crop[0], image[:, 5:15, 6:16], atol=1e-5, rtol=0)
+
+
+def test_outside_the_image_is_zero():
+    crop = crop_and_resize(torch.ones(1, 9, 13), torch.tensor([[0.0, 0, 4, 4]]), size=8, context=2)[0, 0]
+    assert (crop[:2] == 0).all()
+    assert (crop[:, :2] == 0).all()
+    torch.testing.assert_close(crop[2:, 2:], torch.ones(6, 6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [5, 16])
+def test_inside_the_image_it_is_torchvisions_roi_align_with_one_sample(size):
+    image, boxes = normal(3, 40, 57), boxes_in(40, 57, 12).clamp(min=1) + 0.25
+    expected = ops.roi_align(image[None], [boxes], size, sampling_ratio=1, aligned=True)
+    torch.testing.assert_close(crop_and_resize(image, boxes, size=size), expected, atol=1e-4, rtol=0)
+
+
+def test_no_boxes_give_no_crops():
+    assert crop_and_resize(torch.zeros(3, 20, 30), torch.zeros(0, 4), size=9).shape == (0, 3, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes", "options", "words"),
+    [
+        (torch.zeros(20, 30), torch.zeros(0, 4), {}, r"image must be \(C, H, W\)"),
+        (torch.zeros(1, 20, 30), torch.tensor([[3.0, 3, 3, 9]]), {}, "x1 < x2"),
+        (torch.zeros(1, 20, 30), torch.zeros(4), {}, "shape"),
+        (torch.zeros(1, 20, 30), torch.zeros(0, 4), {"context": 4}, "the box needs room"),
+        (torch.zeros(1, 20, 30), torch.zeros(0, 4), {"context": -1}, "the box needs room"),
+    ],
+)
+def test_crop_and_resize_names_bad_input(image, boxes, options, words):
+    with pytest.raises(ValueError, match=words):
+        crop_and_resize(image, boxes, size=8, **options)
+
+
+# class_overlaps
+
+
+def test_each_class_has_its_own_nearest_truth():
+    truths, labels = torch.tensor([[0.0, 0, 10, 6], [20, 0, 30, 6], [0, 1, 10, 7]]), torch.tensor([1, 1, 2])
+    proposals = torch.tensor([[0.0, 0, 10, 6], [21, 0, 31, 6], [40, 0, 44, 4]])
+    iou, truth = class_overlaps(proposals, truths, labels, num_classes=4)
+    assert iou.shape == (3, 3)
+    assert truth[:2, 0].tolist() == truths[:2].tolist()
+    assert truth[0, 1].tolist() == truths[2].tolist()
+    torch.testing.assert_close(iou[:, 0], torch.tensor([1.0, 54 / 66, 0.0]))
+    assert iou[0, 0] == 1  # exactly: `iou >= 1` finds the truths
+    assert not iou[:, 2].any()
+
+
+def test_without_truths_nothing_overlaps():
+    iou, truth = class_overlaps(torch.ones(3, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), num_classes=3)
+    assert iou.shape == (3, 2)
+    assert truth.shape == (3, 2, 4)
+    assert not iou.any()
+
+
+# the SVM
+
+
+def two_clouds(count=400, features=6, seed=0):
+    """Mostly background; the class lies two to the right."""
+    signs = torch.where(torch.arange(count) % 8 == 0, 1, -1)
+    rows = normal(count, features, seed=seed) + 3
+    rows[:, 0] += (signs > 0) * 3.0
+    return rows, signs
+
+
+def test_hard_negatives_by_hand():
+    scores = torch.tensor([-1.0, -0.9, 0.3, 2.0, -5.0, 0.3])
+    background, chosen = torch.tensor([1, 1, 1, 0, 1, 1]).bool(), torch.tensor([0, 0, 0, 0, 0, 0]).bool()
+    assert hard_negatives(scores, background, chosen, 9).tolist() == [2, 5, 1]
+    assert hard_negatives(scores, background, chosen, 2).tolist() == [2, 5]
+    chosen[2] = True
+    assert hard_negatives(scores, background, chosen, 9).tolist() == [5, 1]
+
+
+def test_with_all_background_at_once_it_is_scikit_learns_svm():
+    features, signs = two_clouds()
+    weight, bias, added = fit_svm(features, signs, start=1000, penalty=0.01)
+    scale = 20 / features.norm(dim=1).mean()
+    theirs = LinearSVC(C=0.01, dual=False, intercept_scaling=10.0).fit((features * scale).numpy(), signs.numpy())
+    assert added == []
+    expected = torch.from_numpy(theirs.decision_function((features * scale).numpy())).float()
+    torch.testing.assert_close(features @ weight + bias, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_mining_leaves_no_background_that_is_hard_and_unknown():
+    features, signs = two_clouds(2000)
+    generator = torch.Generator().manual_seed(0)
+    weight, bias, added = fit_svm(features, signs, start=20, added=100, rounds=30, penalty=0.01, generator=generator)
+    everything = fit_svm(features, signs, start=2000, penalty=0.01)
+    assert len(added) > 1
+    assert sum(added) + 20 < 1750
+    agree = ((features @ weight + bias > 0) == (features @ everything[0] + everything[1] > 0)).float().mean()
+    assert agree > 0.97
+
+
+def test_rows_of_neither_side_do_not_count():
+    features, signs = two_clouds()
+    extra = torch.full((50, 6), 50.0)
+    both = torch.cat([features, extra]), torch.cat([signs, torch.zeros(50, dtype=torch.int64)])
+    first, second = fit_svm(features, signs)[0], fit_svm(*both)[0]
+    torch.testing.assert_close(first / first.norm(), second / second.norm(), atol=0.1, rtol=0)  # only the scale differs
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_svm_needs_both_sides(sign):
+    with pytest.raises(ValueError, match="rows of the class and of background"):
+        fit_svm(torch.rand(5, 3), torch.full((5,), sign))
+
+
+# ridge
+
+
+@pytest.mark.parametrize("penalty", [0.1, 30.0])
+def test_ridge_is_scikit_learns(penalty):
+    features, targets = normal(40, 5, seed=2) + 1, normal(40, 4, seed=3)
+    theirs = Ridge(alpha=penalty).fit(features.numpy(), targets.numpy())
+    weights = ridge(features, targets, penalty)
+    np.testing.assert_allclose(weights[:-1].T.numpy(), theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(weights[-1].numpy(), theirs.intercept_, atol=1e-4)
+
+
+def test_ridge_stands_features_that_never_fire():
+    features = normal(10, 3, seed=4)
+    features[:, 1] = 0
+    weights = ridge(features, normal(10, 4, seed=5), 1.0)
+    assert weights.isfinite().all()
+    assert not weights[1].any()
+
+
+@pytest.mark.parametrize(
+    ("features", "targets", "penalty"),
+    [
+        (torch.zeros(0, 3), torch.zeros(0, 4), 1.0),
+        (torch.ones(3, 3), torch.ones(2, 4), 1.0),
+        (torch.ones(3, 3), torch.ones(3, 4), 0.0),
+    ],
+)
+def test_ridge_names_bad_input(features, targets, penalty):
+    with pytest.raises(ValueError, match="at least one, and penalty > 0"):
+        ridge(features, targets, penalty)
+
+
+# the whole
+
+
+def network(size=24):
+    torch.manual_seed(0)
+    return RegionNetwork(Backbone(width=4), num_classes=3, size=size, hidden=16).eval()
+
+
+def test_features_are_those_of_each_proposal_by_itself():
+    model, image, proposals = network(), torch.rand(1, 40, 57), boxes_in(40, 57, 5)
+    together = proposal_features(model, image, proposals)
+    assert together.shape == (5, 16)
+    alone = torch.cat([proposal_features(model, image, box[None]) for box in proposals])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_proposals_of_another_image_size_are_refused():
+    with pytest.raises(ValueError, match="proposals must lie in the image of 40 x 57"):
+        proposal_features(network(), torch.rand(1, 40, 57), torch.tensor([[5.0, 5, 90, 20]]))
+    with pytest.raises(ValueError, match="proposals must have x1 < x2"):
+        proposal_features(network(), torch.rand(1, 40, 57), torch.tensor([[5.0, 5, 5, 20]]))
+
+
+def test_without_regression_detections_are_proposals():
+    model = RCNN(network(), normal(2, 16), torch.tensor([0.5, 0.1]), score_threshold=-100, nms_iou=0.3)
+    image, proposals = torch.rand(1, 40, 57), boxes_in(40, 57, 9)
+    found = model([image], [proposals])[0]
+    assert len(found["boxes"]) > 4
+    for box in found["boxes"]:
+        assert (box == proposals).all(dim=1).any()
+    scores = proposal_features(model.network, image, proposals) @ model.svm_weights.T + model.svm_biases
+    for label in (1, 2):
+        kept = ops.nms(proposals, scores[:, label - 1], 0.3)
+        torch.testing.assert_close(found["scores"][found["labels"] == label], scores[kept, label - 1])
+
+
+def test_regression_moves_each_class_by_its_own_deltas():
+    box_weights = torch.zeros(2, 17, 4)
+    box_weights[0, -1] = torch.tensor([0.5, 0, 0, 0])  # class 1 moves right by half a width
+    model = RCNN(network(), torch.zeros(2, 16), torch.tensor([1.0, 2.0]), box_weights)
+    found = model([torch.rand(1, 40, 57)], [torch.tensor([[10.0, 8, 20, 30]])])[0]
+    assert found["labels"].tolist() == [2, 1]
+    torch.testing.assert_close(found["boxes"], torch.tensor([[10.0, 8, 20, 30], [15, 8, 25, 30]]))
+
+
+def test_an_image_without_proposals_has_no_detections():
+    model = RCNN(network(), torch.zeros(2, 16), torch.ones(2), torch.zeros(2, 17, 4))
+    found = model([torch.rand(1, 40, 57)], [torch.zeros(0, 4)])[0]
+    assert [len(found[k]) for k in ("boxes", "labels", "scores")] == [0, 0, 0]
+
+
+def test_the_network_can_be_trained():
+    model = network().train()
+    crops, labels = torch.rand(6, 1, 24, 24), torch.tensor([0, 1, 2, 0, 1, 2])
+    torch.nn.functional.cross_entropy(model(crops), labels).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())

@@ -1,0 +1,76 @@
+"""Shipped weights: whole, with their card, and what the recipe makes."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from labkit.detection.localizer import LesionClassifier
+from labkit.weights import FOLDER, load_weights, save_weights
+
+
+def recipe(name):
+    """The module data/weights/NAME.py."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_round_trip(tmp_path):
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(first, "line", folder=tmp_path, seed=7)
+    assert load_weights(second, "line", folder=tmp_path)["seed"] == 7
+    assert torch.equal(first.weight, second.weight)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["line.json", "line.safetensors"]
+
+
+def test_a_torn_file_is_named(tmp_path):
+    path = save_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"line\.safetensors has SHA-256 .* torn or altered"):
+        load_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+
+
+def test_another_model_is_refused(tmp_path):
+    save_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+    with pytest.raises(ValueError, match="does not fit Linear in weight"):
+        load_weights(nn.Linear(4, 2), "line", folder=tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", None])
+def test_a_torn_card_is_named(tmp_path, content):
+    card = save_weights(nn.Linear(3, 2), "line", folder=tmp_path).with_suffix(".json")
+    card.unlink() if content is None else card.write_text(content)
+    with pytest.raises(ValueError, match=r"line\.json must be the card of line\.safetensors"):
+        load_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+
+
+def test_missing_weights_list_those_there_are(tmp_path):
+    save_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match="there are: line"):
+        load_weights(nn.Linear(3, 2), "curve", folder=tmp_path)
+
+
+@pytest.mark.parametrize("card", sorted(FOLDER.glob("*.json")), ids=lambda p: p.stem)
+def test_every_file_has_a_recipe_and_is_small(card):
+    assert card.with_suffix(".py").is_file()
+    assert card.with_suffix(".safetensors").stat().st_size == json.loads(card.read_text())["bytes"] < 8 * 2**20
+
+
+def test_the_lesion_classifier_reaches_its_figure():
+    model = LesionClassifier()
+    card = load_weights(model, "lesion_classifier")
+    # the same weights on another processor may differ in the last digits: two patches of 600
+    assert recipe("lesion_classifier").accuracy(model) == pytest.approx(card["held out"]["accuracy"], abs=2 / 600)
+
+
+def test_the_recipe_of_the_lesion_classifier_makes_it_again():
+    making = recipe("lesion_classifier")
+    card = json.loads((FOLDER / "lesion_classifier.json").read_text())
+    assert (card["seed"], card["epochs"], card["patches"]) == (making.SEED, making.EPOCHS, making.TRAIN)
+    _, figures = making.train()
+    # another processor or number of threads rounds otherwise, and training carries that on
+    assert figures["accuracy"] == pytest.approx(card["held out"]["accuracy"], abs=0.02)
