@@ -415,8 +415,8 @@ def selective_search_demo(
 ) -> ipywidgets.VBox:
     """A slider through the merges of selective search: regions left, the proposals so far right; notebook 05.
 
-    Each region is painted in its mean grey or colour. The newest proposal is orange, earlier ones are thin and blue. The
-    dashed green box of an object is drawn through once a proposal meets it with IoU 0.5.
+    Each region is painted in its mean grey or colour. The newest proposal is orange, earlier ones are thin and blue.
+    The dashed green box of an object is drawn through once a proposal meets it with IoU 0.5.
 
     Args:
         image: (1, H, W) or (3, H, W) in [0, 1].

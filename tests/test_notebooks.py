@@ -1,6 +1,7 @@
 """The stored form of the notebooks, and the machinery that runs them (notebook_runner)."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +273,9 @@ def test_the_run_ends_with_a_table_of_seconds(run):
     assert rows["fails"][4:] == ["2", "cells", "run"]
     assert float(rows["dies"][2]) < 15
     assert float(rows["all"][1]) >= float(rows["endless"][2]) >= 2
+
+
+def test_the_readme_has_a_row_with_minutes_for_every_notebook():
+    readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
+    for name in NOTEBOOKS:
+        assert re.search(rf"notebooks/{name}\.ipynb\).*\| \d+\.\d \|$", readme, re.MULTILINE), name

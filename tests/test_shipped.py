@@ -1,0 +1,35 @@
+import json
+
+import pytest
+import torch
+
+from labkit.datasets import bccd
+from labkit.detection.evaluation import average_precision
+from labkit.detection.shipped import cell_detector
+from labkit.weights import FOLDER
+
+CARD = json.loads((FOLDER / "faster_rcnn_bccd.json").read_text(encoding="utf-8"))
+
+
+def test_the_card_tells_what_the_weights_reach_and_they_are_small():
+    assert CARD["held out"]["mAP50"] >= 0.85  # reached 0.863 on 29 images
+    assert (FOLDER / "faster_rcnn_bccd.safetensors").stat().st_size < 8 * 2**20
+
+
+def test_an_empty_slide_holds_no_cells():
+    found = cell_detector()([torch.full((3, 240, 320), 0.75)])[0]
+    assert not (found["scores"] > 0.5).any()
+
+
+@pytest.mark.filterwarnings("ignore:bccd val")  # one box of no area, which the loader leaves out and names
+def test_the_held_out_figures_come_out_again(real_data):
+    part = bccd.load(real_data / "bccd", split="val", size=(240, 320))
+    rows = sorted(range(len(part)), key=lambda row: part.files[row].name)[::3]
+    assert len(rows) == CARD["held out"]["images"]
+    model = cell_detector()
+    with torch.no_grad():
+        found = [model([part[row][0]])[0] for row in rows]
+    values = average_precision(found, [part[row][1] for row in rows])
+    reached = {bccd.CLASSES[label]: value for label, value in values.items() if label != "mean"}
+    for name, value in (reached | {"mAP50": values["mean"]}).items():
+        assert float(value) == pytest.approx(CARD["held out"][name], abs=0.005)
