@@ -1,11 +1,15 @@
-"""The detector that comes with the course, ready to look at images of blood cells.
+"""What comes with the course already trained: a backbone to start from, and detectors ready to look.
 
-Its recipe and its figures stand beside the weights in `data/weights`.
+Recipes and figures stand beside the weights in `data/weights`.
 """
 
-from labkit.detection.backbone import Backbone
+from labkit.detection.backbone import Backbone, FilmBackbone
 from labkit.detection.faster_rcnn import FasterRCNN
+from labkit.detection.patches import PatchClassifier
 from labkit.weights import load_weights
+
+# At 1 mm a pixel: lesions of 9 to 40 px, most near 17, a little wider or higher than square.
+LESIONS = {"sizes": (9, 14, 21, 34), "aspect_ratios": (0.75, 1.0, 1.35)}
 
 # At 320 x 240: platelets about 20 px, red cells 50, white cells 60 to 120.
 CELLS = {"sizes": (20, 36, 52, 76, 108), "aspect_ratios": (0.7, 1.0, 1.4)}
@@ -32,4 +36,40 @@ def cell_detector(*, pretrained: bool = True) -> FasterRCNN:
     )
     if pretrained:
         load_weights(model, "faster_rcnn_bccd")
+    return model.eval()
+
+
+def film_backbone() -> FilmBackbone:
+    """The backbone of R-CNN, Fast R-CNN and Faster R-CNN on films, as the patch classifier left it.
+
+    Example:
+        >>> film_backbone().stride
+        8
+    """
+    classifier = PatchClassifier()
+    load_weights(classifier, "patch_classifier")
+    return classifier.backbone
+
+
+def lesion_detector(*, pretrained: bool = True) -> FasterRCNN:
+    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant; in eval mode.
+
+    Args:
+        pretrained: load the shipped weights; without them only the backbone is trained, as its recipe wants it.
+
+    Example:
+        >>> lesion_detector(pretrained=False).num_classes
+        3
+    """
+    model = FasterRCNN(
+        FilmBackbone() if pretrained else film_backbone(),
+        3,
+        **LESIONS,
+        nms_iou=0.3,
+        score_threshold=0.01,
+        rpn={"positive_iou": 0.6, "samples": 128, "before_nms": (400, 300), "after_nms": (150, 100)},
+        head={"samples": 48},
+    )
+    if pretrained:
+        load_weights(model, "faster_rcnn_films")
     return model.eval()
