@@ -1,8 +1,8 @@
 """The backbones of the course: a few convolutions, one feature map at stride 8, trained on a laptop in minutes.
 
-`Backbone` is the plain one, of regions of interest and of blood cells. `FilmBackbone` looks at whole films, where lesions
-are faint: it sees local contrast first. One and the same lies under R-CNN, Fast R-CNN and Faster R-CNN, so that what is
-compared is the method.
+`Backbone` is the plain one, of regions of interest and of blood cells. `FilmBackbone` looks at whole films, where
+lesions are faint: it sees local contrast first. One and the same lies under R-CNN, Fast R-CNN and Faster R-CNN, so that
+what is compared is the method.
 """
 
 import torch

@@ -37,9 +37,7 @@ class PatchClassifier(nn.Module):
         return self.head(self.backbone((patches - MEAN) / STD))
 
 
-def film_patches(
-    films, *, size: int, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
+def film_patches(films, *, size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Patches (n, 1, size, size) around each lesion of some films, as many of tissue beside them; and labels (n,).
 
     A film without lesions gives one patch. Outside the film a patch is black.

@@ -3,9 +3,13 @@
 Recipes and figures stand beside the weights in `data/weights`.
 """
 
+import torch
+
 from labkit.detection.backbone import Backbone, FilmBackbone
+from labkit.detection.fast_rcnn import FastRCNN
 from labkit.detection.faster_rcnn import FasterRCNN
 from labkit.detection.patches import PatchClassifier
+from labkit.detection.rcnn import RCNN, RegionNetwork
 from labkit.weights import load_weights
 
 # At 1 mm a pixel: lesions of 9 to 40 px, most near 17, a little wider or higher than square.
@@ -73,3 +77,29 @@ def lesion_detector(*, pretrained: bool = True) -> FasterRCNN:
     if pretrained:
         load_weights(model, "faster_rcnn_films")
     return model.eval()
+
+
+def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
+    """Fast R-CNN for phantom films, as notebook 07 trains it: 1 benign, 2 malignant; in eval mode.
+
+    Args:
+        pretrained: load the shipped weights; without them only the backbone is trained.
+
+    Example:
+        >>> fast_rcnn(pretrained=False).num_classes
+        3
+    """
+    backbone = FilmBackbone() if pretrained else film_backbone()
+    model = FastRCNN(backbone, 3, nms_iou=0.3, score_threshold=0.01, samples=48)
+    if pretrained:
+        load_weights(model, "fast_rcnn_films")
+    return model.eval()
+
+
+def rcnn() -> RCNN:
+    """R-CNN for phantom films, as notebook 06 trains it: 1 benign, 2 malignant; in eval mode."""
+    network = RegionNetwork(FilmBackbone(), 3)
+    hidden = network.logits.in_features
+    model = RCNN(network, torch.zeros(2, hidden), torch.zeros(2), torch.zeros(2, hidden + 1, 4))
+    load_weights(model, "rcnn_films")
+    return model
