@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from labkit.datasets import bccd
+from labkit.datasets.comparison import comparison_films
 from labkit.detection.evaluation import average_precision
-from labkit.detection.shipped import cell_detector
+from labkit.detection.shipped import cell_detector, fast_rcnn, rcnn
 from labkit.weights import FOLDER
 
 CARD = json.loads((FOLDER / "faster_rcnn_bccd.json").read_text(encoding="utf-8"))
@@ -33,3 +34,14 @@ def test_the_held_out_figures_come_out_again(real_data):
     reached = {bccd.CLASSES[label]: value for label, value in values.items() if label != "mean"}
     for name, value in (reached | {"mAP50": values["mean"]}).items():
         assert float(value) == pytest.approx(CARD["held out"][name], abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "make"), [("rcnn_films", rcnn), ("fast_rcnn_films", fast_rcnn)])
+def test_the_film_detectors_reach_the_figure_of_their_card(name, make):
+    """On the first 30 of the 150 films, so the figure may lie 0.15 from the card's."""
+    card = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    films, proposals = comparison_films("test", count=30)
+    with torch.no_grad():
+        model = make()
+        found = [model([image], [boxes])[0] for image, boxes in zip(films.images, proposals, strict=True)]
+    assert float(average_precision(found, films.targets)["mean"]) == pytest.approx(card["held out"]["AP50"], abs=0.15)

@@ -1,9 +1,8 @@
-"""The recipe of R-CNN and Fast R-CNN on the course's films, which notebook 08 compares with Faster R-CNN.
+"""The recipe of R-CNN on the course's films, which notebook 08 compares with Fast and Faster R-CNN.
 
-    python data/weights/rcnn_line.py [--output DIR] [--only rcnn|fast_rcnn]
+    python data/weights/rcnn_films.py [--output DIR]
 
-The same films, proposals, backbone and settings as in notebooks 06 and 07, where the same steps are taken one by one; a
-few minutes on two CPU cores.
+The steps of notebook 06, one after the other; a few minutes on two CPU cores.
 """
 
 import argparse
@@ -13,11 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from labkit.datasets.augment import flip
 from labkit.datasets.comparison import comparison_films
 from labkit.detection.boxes import encode_boxes
 from labkit.detection.evaluation import average_precision
-from labkit.detection.fast_rcnn import FastRCNN
 from labkit.detection.rcnn import (
     RCNN,
     RegionNetwork,
@@ -28,7 +25,7 @@ from labkit.detection.rcnn import (
     ridge,
 )
 from labkit.detection.roi_head import match_proposals, sample
-from labkit.detection.shipped import fast_rcnn, film_backbone
+from labkit.detection.shipped import film_backbone
 from labkit.device import pick_device, seed_everything
 from labkit.training import fit
 from labkit.weights import FOLDER, save_weights
@@ -36,7 +33,6 @@ from labkit.weights import FOLDER, save_weights
 SEED, CLASSES = 0, 3
 CROPS, CROP_EPOCHS, CROP_RATE = 32, 4, 1e-3  # warped proposals a film; fine-tuning
 KEPT, NEAR, PENALTY = 80, 0.6, 300.0  # proposals a film whose features are kept; near a truth; of the ridge
-FAST_EPOCHS, FAST_RATE = 8, 2e-3
 
 
 class WarpedProposals(Dataset):
@@ -106,37 +102,6 @@ def train_rcnn(films, proposals, device) -> RCNN:
     return RCNN(network, torch.stack(weights), torch.stack(biases), torch.stack(moves))
 
 
-class Turned(Dataset):
-    """Films with their proposals and truths, mirrored together at random."""
-
-    def __init__(self, films, proposals):
-        self.films, self.proposals = films, proposals
-
-    def __len__(self):
-        return len(self.films)
-
-    def __getitem__(self, row):
-        image, target = self.films[row]
-        boxes = {"boxes": self.proposals[row]}
-        for axis in "xy":
-            if torch.rand(()) < 0.5:
-                boxes = flip(image, boxes, axis=axis)[1]
-                image, target = flip(image, target, axis=axis)
-        return image, boxes["boxes"], target
-
-
-def train_fast_rcnn(films, proposals, device) -> FastRCNN:
-    """One training, end to end."""
-    seed_everything(SEED)
-    model = fast_rcnn(pretrained=False)
-    loader = DataLoader(
-        Turned(films, proposals), 8, shuffle=True, drop_last=True, collate_fn=lambda b: [list(p) for p in zip(*b, strict=True)]
-    )
-    optimizer, scheduler = one_cycle(model, FAST_RATE, FAST_EPOCHS * len(loader))
-    fit(model, loader, epochs=FAST_EPOCHS, loss=None, optimizer=optimizer, scheduler=scheduler, device=device)
-    return model
-
-
 @torch.no_grad()
 def figures(model, films, proposals) -> dict[str, float]:
     """AP at IoU 0.5 of each class and the mean."""
@@ -150,16 +115,11 @@ def figures(model, films, proposals) -> dict[str, float]:
     return {names[key]: round(float(value), 4) for key, value in values.items()}
 
 
-TRAININGS = {"rcnn": train_rcnn, "fast_rcnn": train_fast_rcnn}
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder for the weights and their cards")
-    parser.add_argument("--only", choices=TRAININGS, help="one of the two")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder for the weights and their card")
     options = parser.parse_args()
-    test, train = comparison_films("test"), comparison_films("train")
-    for name, training in TRAININGS.items():
-        if options.only in (None, name):
-            model = training(*train, pick_device())
-            card = {"seed": SEED, "films": len(train[0]), "held out": {"films": len(test[0]), **figures(model, *test)}}
-            print(save_weights(model, f"{name}_films", folder=options.output, **card), card["held out"], flush=True)
+    test, films = comparison_films("test"), comparison_films("train")
+    model = train_rcnn(*films, pick_device())
+    card = {"seed": SEED, "films": len(films[0]), "held out": {"films": len(test[0]), **figures(model, *test)}}
+    print(save_weights(model, "rcnn_films", folder=options.output, **card), card["held out"])
