@@ -42,6 +42,11 @@ class Turned(Dataset):
         return image, boxes["boxes"], target
 
 
+def as_three_lists(rows):
+    """(images, proposals, targets), a list each."""
+    return [list(part) for part in zip(*rows, strict=True)]
+
+
 def train_fast_rcnn(films, proposals, device) -> FastRCNN:
     """One training, end to end."""
     seed_everything(SEED)
@@ -51,7 +56,7 @@ def train_fast_rcnn(films, proposals, device) -> FastRCNN:
         8,
         shuffle=True,
         drop_last=True,
-        collate_fn=lambda b: [list(p) for p in zip(*b, strict=True)],
+        collate_fn=as_three_lists,
     )
     optimizer, scheduler = one_cycle(model, FAST_RATE, FAST_EPOCHS * len(loader))
     fit(model, loader, epochs=FAST_EPOCHS, loss=None, optimizer=optimizer, scheduler=scheduler, device=device)

@@ -55,18 +55,17 @@ def film_backbone() -> FilmBackbone:
     return classifier.backbone
 
 
-def lesion_detector(*, pretrained: bool = True) -> FasterRCNN:
-    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant; in eval mode.
+def lesion_detector() -> FasterRCNN:
+    """Faster R-CNN for phantom films of 1 mm a pixel, to be trained: 1 benign, 2 malignant. Notebook 08 trains it.
 
-    Args:
-        pretrained: load the shipped weights; without them only the backbone is trained, as its recipe wants it.
+    Its backbone is `film_backbone()`; all else is new.
 
     Example:
-        >>> lesion_detector(pretrained=False).num_classes
+        >>> lesion_detector().num_classes
         3
     """
-    model = FasterRCNN(
-        FilmBackbone() if pretrained else film_backbone(),
+    return FasterRCNN(
+        film_backbone(),
         3,
         **LESIONS,
         nms_iou=0.3,
@@ -74,9 +73,6 @@ def lesion_detector(*, pretrained: bool = True) -> FasterRCNN:
         rpn={"positive_iou": 0.6, "samples": 128, "before_nms": (400, 300), "after_nms": (150, 100)},
         head={"samples": 48},
     )
-    if pretrained:
-        load_weights(model, "faster_rcnn_films")
-    return model.eval()
 
 
 def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
