@@ -9,4 +9,6 @@ NOTEBOOKS = (
     "02_sliding_windows",
     "03_non_maximum_suppression",
     "04_scoring",
+    "05_region_proposals",
+    "09_mammogram_lab",
 )

@@ -1,0 +1,107 @@
+"""Checks of notebook 09."""
+
+import numpy as np
+import pytest
+import torch
+
+from labkit import checks
+from labkit.checks import mammogram_lab as subject
+from labkit.detection.image_auc import image_scores
+
+
+def sizes_with_numpy(boxes, count):
+    sides = np.diff(boxes.cpu().numpy().reshape(-1, 2, 2), axis=1)[:, 0]  # (N, 2)
+    shares = [(2 * k + 1) / (2 * count) for k in range(count)]
+    return torch.tensor(np.quantile(np.sqrt(sides.prod(axis=1)), shares), dtype=torch.float32, device=boxes.device)
+
+
+def sizes_by_hand(boxes, count):
+    """Sorted, and interpolated between neighbours."""
+    sizes = sorted(((x2 - x1) * (y2 - y1)) ** 0.5 for x1, y1, x2, y2 in boxes.tolist())
+    found = []
+    for k in range(count):
+        place = (k + 0.5) / count * (len(sizes) - 1)
+        low = int(place)
+        high = min(low + 1, len(sizes) - 1)
+        found.append(sizes[low] + (place - low) * (sizes[high] - sizes[low]))
+    return torch.tensor(found, device=boxes.device)
+
+
+def scores_with_lists(detections, patients, label):
+    films = {}
+    for film, patient in zip(detections, patients.tolist(), strict=True):
+        pairs = zip(film["scores"].tolist(), film["labels"].tolist(), strict=True)
+        films.setdefault(patient, []).append(max((score for score, mine in pairs if mine == label), default=0.0))
+    return torch.tensor([sum(films[key]) / len(films[key]) for key in sorted(films)], device=patients.device)
+
+
+def scores_with_sums(detections, patients, label):
+    """Best of each film by masking, then sums and counts of each patient."""
+    zero = torch.zeros(1, device=patients.device)
+    best = torch.stack([torch.cat([zero, f["scores"] * (f["labels"] == label)]).amax() for f in detections])
+    _, rows, counts = patients.unique(return_inverse=True, return_counts=True)
+    return torch.zeros(len(counts), device=patients.device).index_add(0, rows, best) / counts
+
+
+RIGHT = [
+    (checks.anchor_sizes, sizes_with_numpy),
+    (checks.anchor_sizes, sizes_by_hand),
+    (checks.breast_scores, scores_with_lists),
+    (checks.breast_scores, scores_with_sums),
+]
+WRONG = [(checks.anchor_sizes, s, f) for s, f in subject.ANCHOR_SIZES_MISTAKES.items()]
+WRONG += [(checks.breast_scores, s, f) for s, f in subject.BREAST_SCORES_MISTAKES.items()]
+REFERENCES = [
+    (checks.anchor_sizes, subject.reference_anchor_sizes),
+    (checks.breast_scores, subject.reference_breast_scores),
+]
+
+
+@pytest.mark.parametrize(("check", "right"), RIGHT)
+def test_other_ways_to_write_it_are_accepted(strict, check, right):
+    assert check(right) is right
+
+
+@pytest.mark.parametrize(("check", "sentence", "wrong"), WRONG)
+def test_the_usual_mistake_is_named(message_of, check, sentence, wrong):
+    assert f"likely: {sentence}" in message_of(check, wrong)
+
+
+@pytest.mark.parametrize(("check", "reference"), REFERENCES)
+def test_blank_runs_on_with_the_reference(lenient, capsys, check, reference):
+    def blank(*_):
+        raise NotImplementedError("Exercise 9.1: yours")
+
+    assert check(blank) is reference
+    assert "not written yet (Exercise 9.1: yours)" in capsys.readouterr().out
+
+
+def a_number(*_):
+    return 3.0
+
+
+def forgetting(*_):
+    return None
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(a_number, "expected a tensor"), (forgetting, "is the `return` missing?")])
+@pytest.mark.parametrize("check", [checks.anchor_sizes, checks.breast_scores])
+def test_a_wrong_shape_is_told(message_of, check, wrong, told):
+    assert told in message_of(check, wrong)
+
+
+def clearing(detections, *_):
+    detections[0]["scores"][:] = 0.0
+    return torch.zeros(1)
+
+
+def test_scores_changed_in_place_are_told(message_of):
+    assert "changed its arguments in place" in message_of(checks.breast_scores, clearing)
+
+
+def test_the_breast_scores_are_the_packages():
+    detections, patients = subject._reading(31, 11)
+    targets = [{"labels": torch.zeros(0, dtype=torch.int64)}] * len(detections)
+    theirs = image_scores(detections, targets, label=2, groups=patients).scores
+    mine = subject.reference_breast_scores(detections, patients, 2)
+    np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-6)
