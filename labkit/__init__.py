@@ -10,5 +10,6 @@ NOTEBOOKS = (
     "03_non_maximum_suppression",
     "04_scoring",
     "05_region_proposals",
+    "06_rcnn",
     "09_mammogram_lab",
 )
