@@ -11,5 +11,6 @@ NOTEBOOKS = (
     "04_scoring",
     "05_region_proposals",
     "06_rcnn",
+    "07_fast_rcnn",
     "09_mammogram_lab",
 )
