@@ -12,5 +12,6 @@ NOTEBOOKS = (
     "05_region_proposals",
     "06_rcnn",
     "07_fast_rcnn",
+    "08_faster_rcnn",
     "09_mammogram_lab",
 )
