@@ -22,8 +22,9 @@ from labkit.datasets.phantoms import mammograms
 from labkit.detection.backbone import Backbone
 from labkit.detection.faster_rcnn import FasterRCNN
 from labkit.detection.selective_search import selective_search
+from labkit.detection.shipped import LESIONS
 
-SIZES, RATIOS, CLASSES, MEAN, STD, HIDDEN = (9.0, 14.0, 21.0, 34.0), (0.75, 1.0, 1.35), 3, 0.5, 0.25, 128
+CLASSES, MEAN, STD, HIDDEN = 3, 0.5, 0.25, 128
 NAMES = {  # ours -> torchvision's
     "backbone.": "backbone.",
     "rpn.conv.": "rpn.head.conv.0.0.",
@@ -41,7 +42,7 @@ def ours() -> FasterRCNN:
     torch.manual_seed(0)
     rpn = {"before_nms": (400, 300), "after_nms": (150, 100), "samples": 128}
     head = {"samples": 64, "hidden": HIDDEN}
-    return FasterRCNN(Backbone(), CLASSES, sizes=SIZES, aspect_ratios=RATIOS, rpn=rpn, head=head)
+    return FasterRCNN(Backbone(), CLASSES, **LESIONS, rpn=rpn, head=head)
 
 
 def torchvisions(model: FasterRCNN) -> TorchvisionFasterRCNN:
@@ -53,7 +54,7 @@ def torchvisions(model: FasterRCNN) -> TorchvisionFasterRCNN:
         max_size=4096,
         image_mean=[MEAN],
         image_std=[STD],
-        rpn_anchor_generator=AnchorGenerator((SIZES,), (RATIOS,)),
+        rpn_anchor_generator=AnchorGenerator((LESIONS["sizes"],), (LESIONS["aspect_ratios"],)),
         rpn_batch_size_per_image=128,
         rpn_pre_nms_top_n_train=400,
         rpn_pre_nms_top_n_test=300,

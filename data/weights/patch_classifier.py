@@ -2,7 +2,7 @@
 
     python data/weights/patch_classifier.py [--output DIR] [--epochs N] [--checkpoint FILE]
 
-Patches of phantom films: no lesion, benign, malignant; about a quarter of an hour on two CPU cores.
+Patches of phantom films: no lesion, benign, malignant; about nine minutes on two CPU cores.
 """
 
 import argparse

@@ -85,7 +85,7 @@ class LocalContrast(nn.Module):
 
 
 class FilmBackbone(nn.Module):
-    """Features (B, 96, ceil(H / 8), ceil(W / 8)) of films (B, channels, H, W).
+    """Features (B, 96, ceil(H / 8), ceil(W / 8)) of films (B, 1, H, W).
 
     Local contrast first, then eight convolutions. The first keeps the full resolution: spicules and specks are a pixel
     wide.
@@ -100,31 +100,25 @@ class FilmBackbone(nn.Module):
     """
 
     stride = 8
-    windows = (2, 6)  # pixels: about a spicule, and about a lesion
+    out_channels = 96
 
-    def __init__(self, channels: int = 1, *, width: int = 32) -> None:
-        """Build the layers.
-
-        Args:
-            channels: of the images, 1 for grey.
-            width: channels at half the resolution.
-        """
+    def __init__(self) -> None:
+        """Build the layers."""
         super().__init__()
-        self.out_channels = 3 * width
         self.layers = nn.Sequential(
-            LocalContrast(self.windows),
-            *_conv(channels * (1 + len(self.windows)), width // 2),
-            *_conv(width // 2, width, stride=2),
-            *_conv(width, width),
-            *_conv(width, 2 * width, stride=2),
-            *_conv(2 * width, 2 * width),
-            *_conv(2 * width, 3 * width, stride=2),
-            *_conv(3 * width, 3 * width),
-            *_conv(3 * width, 3 * width),
+            LocalContrast((2, 6)),  # pixels: about a spicule, and about a lesion
+            *_conv(3, 16),
+            *_conv(16, 32, stride=2),
+            *_conv(32, 32),
+            *_conv(32, 64, stride=2),
+            *_conv(64, 64),
+            *_conv(64, 96, stride=2),
+            *_conv(96, 96),
+            *_conv(96, 96),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, out_channels, h, w) of films (B, channels, H, W)."""
+        """Features (B, 96, h, w) of films (B, 1, H, W)."""
         return self.layers(images)
 
 

@@ -12,7 +12,7 @@ from labkit.detection.patches import PatchClassifier
 from labkit.detection.rcnn import RCNN, RegionNetwork
 from labkit.weights import load_weights
 
-# At 1 mm a pixel: lesions of 9 to 40 px, most near 17, a little wider or higher than square.
+# At 1 mm a pixel nine of ten lesions have sizes from 8 to 37 px, half of them up to 17, and ratios from 0.73 to 1.36.
 LESIONS = {"sizes": (9, 14, 21, 34), "aspect_ratios": (0.75, 1.0, 1.35)}
 
 # At 320 x 240: platelets about 20 px, red cells 50, white cells 60 to 120.
@@ -93,7 +93,7 @@ def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
 
 
 def rcnn() -> RCNN:
-    """R-CNN for phantom films, as notebook 06 trains it: 1 benign, 2 malignant; in eval mode."""
+    """R-CNN for phantom films, trained by the steps of notebook 06 on crops of 48 pixels; in eval mode."""
     network = RegionNetwork(FilmBackbone(), 3)
     hidden = network.logits.in_features
     model = RCNN(network, torch.zeros(2, hidden), torch.zeros(2), torch.zeros(2, hidden + 1, 4))
