@@ -57,13 +57,16 @@ def test_gpu_precision_follows_the_generation(fresh_probe, capability, expected)
     assert machine.precision("cuda") == expected
 
 
-@pytest.mark.parametrize(("amx", "gain", "expected"), [(True, 3.5, "bf16"), (True, 1.1, "fp32"), (False, 3.5, "fp32")])
-def test_cpu_precision_needs_amx_and_a_measured_gain_and_is_remembered(fresh_probe, amx, gain, expected):
+@pytest.mark.parametrize(
+    ("unit", "gain", "expected"),
+    [("amx_bf16", 3.5, "bf16"), ("avx512_bf16", 1.7, "bf16"), ("amx_bf16", 1.1, "fp32"), ("avx2", 3.5, "fp32")],
+)
+def test_cpu_precision_needs_a_unit_and_a_measured_gain_and_is_remembered(fresh_probe, unit, gain, expected):
     measured = []
-    fresh_probe.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    fresh_probe.setattr(torch.cpu, "get_capabilities", lambda: {unit: True}, raising=False)
     fresh_probe.setattr(machine, "_bf16_gain", lambda: measured.append(1) or gain)
     assert [machine.precision("cpu"), machine.precision(torch.device("cpu"))] == [expected, expected]
-    assert len(measured) == int(amx)
+    assert len(measured) == int(unit != "avx2")
 
 
 def test_the_measurement_is_a_ratio_and_leaves_the_random_numbers_alone():

@@ -33,7 +33,7 @@ def test_flat_film_stays_flat():
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (33, 41), (160, 128)])
 def test_a_film_gives_one_cell_for_each_started_stride(height, width):
     features = FilmBackbone().eval()(torch.zeros(1, 1, height, width))
-    assert features.shape == (1, 96, -(-height // 8), -(-width // 8))
+    assert features.shape == (1, 64, -(-height // 4), -(-width // 4))
 
 
 def test_a_lesion_lies_in_the_middle_of_its_patch_and_tissue_patches_keep_away():

@@ -1,7 +1,7 @@
-"""The backbones of the course: a few convolutions, one feature map at stride 8, trained on a laptop in minutes.
+"""The backbones of the course: a few convolutions, one feature map, trained on a laptop in minutes.
 
-`Backbone` is the plain one, of regions of interest and of blood cells. `FilmBackbone` looks at whole films, where
-lesions are faint: it sees local contrast first. One and the same lies under R-CNN, Fast R-CNN and Faster R-CNN, so that
+`Backbone` is the plain one, stride 8, of regions of interest and of blood cells. `FilmBackbone` looks at whole films,
+where lesions are faint and small: it sees local contrast first, and its map has stride 4. One and the same lies under R-CNN, Fast R-CNN and Faster R-CNN, so that
 what is compared is the method.
 """
 
@@ -85,41 +85,68 @@ class LocalContrast(nn.Module):
 
 
 class FilmBackbone(nn.Module):
-    """Features (B, 96, ceil(H / 8), ceil(W / 8)) of films (B, 1, H, W).
+    """Features (B, 64, ceil(H / 4), ceil(W / 4)) of films (B, 1, H, W).
 
-    Local contrast first, then eight convolutions. The first keeps the full resolution: spicules and specks are a pixel
-    wide.
+    Local contrast first, then eight convolutions down to stride 8. The first keeps the full resolution: spicules and
+    specks are a pixel wide. Last, what the coarse map knows is added to the fine one at stride 4, because a cluster of
+    specks is 5 to 16 pixels wide: the top-down path of Lin et al., "Feature pyramid networks for object detection", CVPR
+    2017, with one level.
 
     Attributes:
-        out_channels: 96.
-        stride: 8 pixels per cell.
+        out_channels: 64.
+        stride: 4 pixels per cell.
+        frozen: whether training leaves `fine` as it is, see `freeze_fine`.
 
     Example:
         >>> FilmBackbone()(torch.zeros(2, 1, 64, 48)).shape
-        torch.Size([2, 96, 8, 6])
+        torch.Size([2, 64, 16, 12])
     """
 
-    stride = 8
-    out_channels = 96
+    stride = 4
+    out_channels = 64
+    frozen = False
 
     def __init__(self) -> None:
         """Build the layers."""
         super().__init__()
-        self.layers = nn.Sequential(
+        self.fine = nn.Sequential(
             LocalContrast((2, 6)),  # pixels: about a spicule, and about a lesion
             *_conv(3, 16),
             *_conv(16, 32, stride=2),
             *_conv(32, 32),
             *_conv(32, 64, stride=2),
             *_conv(64, 64),
-            *_conv(64, 96, stride=2),
-            *_conv(96, 96),
-            *_conv(96, 96),
         )
+        self.coarse = nn.Sequential(*_conv(64, 96, stride=2), *_conv(96, 96), *_conv(96, 96))
+        self.lateral, self.top_down = nn.Conv2d(64, 64, 1), nn.Conv2d(96, 64, 1)
+        self.merge = nn.Sequential(*_conv(64, 64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, 96, h, w) of films (B, 1, H, W)."""
-        return self.layers(images)
+        """Features (B, 64, h, w) of films (B, 1, H, W)."""
+        fine = self.fine(images)
+        above = self.top_down(self.coarse(fine))
+        return self.merge(self.lateral(fine) + F.interpolate(above, size=fine.shape[2:]))  # nearest neighbours
+
+    def freeze_fine(self) -> "FilmBackbone":
+        """Itself; from now on training leaves the fine half as it is, its normalisation too.
+
+        What a spicule looks like is better learned from thousands of patches than from a few hundred films, and a step
+        takes less time. torchvision's detectors freeze the first stages of their backbones for the same reasons.
+
+        Example:
+            >>> FilmBackbone().freeze_fine().train().fine.training
+            False
+        """
+        self.frozen = True
+        self.fine.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "FilmBackbone":
+        """Itself in training mode, or in eval mode; a frozen half stays in eval mode."""
+        super().train(mode)
+        if self.frozen:
+            self.fine.eval()
+        return self
 
 
 def _local_mean(images: Tensor, reach: int) -> Tensor:

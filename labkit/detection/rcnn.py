@@ -294,7 +294,11 @@ class RCNN(nn.Module):
         return found
 
     def detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
-        """Detections of one image from features (R, F) that are there already."""
+        """Detections of one image from features (R, F) that are there already, in full precision: boxes are exact."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self._detect(features.float(), proposals, image_size)
+
+    def _detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
         scores = features @ self.svm_weights.T + self.svm_biases  # (R, K - 1)
         boxes = proposals[:, None].expand(-1, scores.shape[1], 4)  # (R, K - 1, 4)
         if self.box_weights is not None:
@@ -334,4 +338,5 @@ def proposal_features(
         torch.Size([1, 128])
     """
     check_boxes(proposals, name="proposals", image_size=tuple(image.shape[1:]))
-    return network.features(crop_and_resize((image - mean) / std, proposals, size=network.size, context=context))
+    crops = crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)
+    return network.features(crops).float()
