@@ -55,7 +55,7 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 def precision(device: str | torch.device) -> str:
     """The fastest precision that is safe to train in on this device: "bf16", "fp16" or "fp32".
 
-    bf16 on GPUs that compute in it, and on CPUs with AMX where a short measurement confirms that it is faster;
+    bf16 on GPUs that compute in it, and on CPUs that do (AMX, AVX-512) where a short measurement confirms that it is faster;
     fp16 (which needs a gradient scaler) on older GPUs with tensor cores; else fp32. Asked once, then remembered.
 
     Example:
@@ -197,9 +197,10 @@ def _bf16_gain(repetitions: int = 8) -> float:
     for _ in range(repetitions + 1):
         for name, taken in seconds.items():
             start = time.perf_counter()
-            with autocast("cpu", precision=name):
-                outputs = network(images)
-            outputs.float().square().mean().backward()
+            with torch.enable_grad():  # also where the caller wants no gradients
+                with autocast("cpu", precision=name):
+                    outputs = network(images)
+                outputs.float().square().mean().backward()
             taken.append(time.perf_counter() - start)
     return min(seconds["fp32"][1:]) / min(seconds["bf16"][1:])  # the first of each warms up
 

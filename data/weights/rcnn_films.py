@@ -16,6 +16,7 @@ from labkit.datasets.comparison import comparison_films
 from labkit.detection.boxes import encode_boxes
 from labkit.detection.evaluation import average_precision
 from labkit.detection.rcnn import (
+    CONTEXT,
     RCNN,
     RegionNetwork,
     class_overlaps,
@@ -26,19 +27,20 @@ from labkit.detection.rcnn import (
 )
 from labkit.detection.roi_head import match_proposals, sample
 from labkit.detection.shipped import film_backbone
-from labkit.device import pick_device, seed_everything
+from labkit.device import autocast, pick_device, seed_everything
 from labkit.training import fit
 from labkit.weights import FOLDER, save_weights
 
 SEED, CLASSES = 0, 3
-CROPS, CROP_EPOCHS, CROP_RATE = 32, 4, 1e-3  # warped proposals a film; fine-tuning
-KEPT, NEAR, PENALTY = 80, 0.6, 300.0  # proposals a film whose features are kept; near a truth; of the ridge
+CROPS, CROP_EPOCHS, CROP_RATE = 32, 6, 1e-3  # warped proposals a film; fine-tuning
+POSITIVE = 0.6  # IoU from which a proposal is an example for the SVM
+KEPT, NEAR, PENALTY = 200, 0.6, 0.3  # proposals a film whose features are kept; near a truth; of the ridge
 
 
 class WarpedProposals(Dataset):
     """Of each film some warped proposals (CROPS, 1, size, size) and their labels, drawn anew each time."""
 
-    def __init__(self, films, proposals, *, size: int, context: int = 4):
+    def __init__(self, films, proposals, *, size: int, context: int):
         self.films, self.proposals, self.size, self.context = films, proposals, size, context
 
     def __len__(self):
@@ -72,7 +74,7 @@ def train_rcnn(films, proposals, device) -> RCNN:
     """Three trainings, one after the other."""
     seed_everything(SEED)
     network = RegionNetwork(film_backbone(), CLASSES)
-    crops = WarpedProposals(films, proposals, size=network.size)
+    crops = WarpedProposals(films, proposals, size=network.size, context=CONTEXT)
     loader = DataLoader(crops, 4, shuffle=True, collate_fn=as_one)
     optimizer, scheduler = one_cycle(network, CROP_RATE, CROP_EPOCHS * len(loader))
     fit(
@@ -87,14 +89,15 @@ def train_rcnn(films, proposals, device) -> RCNN:
     rows, overlaps, truths, boxes = [], [], [], []
     for (image, target), found in zip(films, proposals, strict=True):
         found = torch.cat([target["boxes"], found[torch.randperm(len(found))[:KEPT]]])
-        rows.append(proposal_features(network, image.to(device), found.to(device)).cpu())
+        with autocast(device):
+            rows.append(proposal_features(network, image.to(device), found.to(device)).cpu())
         iou, truth = class_overlaps(found, target["boxes"], target["labels"], num_classes=CLASSES)
         overlaps.append(iou), truths.append(truth), boxes.append(found)
     rows, overlaps, truths, boxes = (torch.cat(part) for part in (rows, overlaps, truths, boxes))
     weights, biases, moves = [], [], []
     for k in range(CLASSES - 1):
         iou = overlaps[:, k]
-        signs = torch.where(iou >= 0.7, 1, torch.where(iou < 0.3, -1, 0))
+        signs = torch.where(iou >= POSITIVE, 1, torch.where(iou < 0.3, -1, 0))
         weight, bias, _ = fit_svm(rows, signs)
         near = iou > NEAR
         moves.append(ridge(rows[near], encode_boxes(truths[near, k], boxes[near]), PENALTY))

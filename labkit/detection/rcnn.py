@@ -24,6 +24,7 @@ from labkit.detection.boxes import check_boxes, decode_boxes
 from labkit.detection.roi_head import select_detections
 
 MARGIN = -1.0  # a background row at or below it costs the SVM nothing
+CONTEXT = 3  # pixels around a warped proposal of 48; the paper has 16 of 227
 FEATURE_LENGTH = 20.0  # features are scaled to this mean length, so that one penalty suits every network (the paper's)
 
 
@@ -252,7 +253,7 @@ class RCNN(nn.Module):
         svm_biases: Tensor,
         box_weights: Tensor | None = None,
         *,
-        context: int = 4,
+        context: int = CONTEXT,
         image_mean: float = 0.5,
         image_std: float = 0.25,
         score_threshold: float = MARGIN,
@@ -315,7 +316,7 @@ def proposal_features(
     image: Tensor,
     proposals: Tensor,
     *,
-    context: int = 4,
+    context: int = CONTEXT,
     mean: float = 0.5,
     std: float = 0.25,
 ) -> Tensor:
