@@ -137,7 +137,7 @@ def main():
         for kind, a, b in zip(("processor", "wall"), mine, other, strict=True):
             print(f"{f'{name}, {kind} ms':36}{a:10.1f}{b:13.1f}{a / b:7.2f}")
 
-    features = torch.randn(1, 96, 20, 16)
+    features = torch.randn(1, model.backbone.out_channels, 20, 16)
     corner = torch.rand(300, 2) * torch.tensor([100.0, 130.0])
     boxes, scores = torch.cat([corner, corner + 8 + 20 * torch.rand(300, 2)], dim=1), torch.rand(300)
     parts = {

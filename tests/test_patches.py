@@ -36,6 +36,17 @@ def test_a_film_gives_one_cell_for_each_started_stride(height, width):
     assert features.shape == (1, 64, -(-height // 4), -(-width // 4))
 
 
+def test_a_frozen_half_stays_as_it_is_in_training_and_the_rest_learns():
+    backbone = FilmBackbone().freeze_fine().train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=1.0)
+    backbone(torch.rand(2, 1, 32, 24)).square().mean().backward()
+    optimizer.step()
+    after = backbone.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"coarse", "lateral", "top_down", "merge"}
+
+
 def test_a_lesion_lies_in_the_middle_of_its_patch_and_tissue_patches_keep_away():
     image = torch.full((1, 90, 70), 0.4)
     image[:, 30:40, 20:34] = 0.9
