@@ -44,7 +44,7 @@ def propose(image: Tensor, *, seed: int = 0) -> Tensor:
 
 
 def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms, list[Tensor]]:
-    """The films of a part and the proposals of each; the first call takes a tenth of a second a film and core, the next none.
+    """The films of a part and the proposals of each; the first call takes a minute or two, the next none.
 
     Args:
         part: "train" or "test"; no patient is in both.

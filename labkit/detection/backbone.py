@@ -1,8 +1,8 @@
 """The backbones of the course: a few convolutions, one feature map, trained on a laptop in minutes.
 
 `Backbone` is the plain one, stride 8, of regions of interest and of blood cells. `FilmBackbone` looks at whole films,
-where lesions are faint and small: it sees local contrast first, and its map has stride 4. One and the same lies under R-CNN, Fast R-CNN and Faster R-CNN, so that
-what is compared is the method.
+where lesions are faint and small: it sees local contrast first, and its map has stride 4. One and the same lies under
+R-CNN, Fast R-CNN and Faster R-CNN, so that what is compared is the method.
 """
 
 import torch
@@ -89,8 +89,8 @@ class FilmBackbone(nn.Module):
 
     Local contrast first, then eight convolutions down to stride 8. The first keeps the full resolution: spicules and
     specks are a pixel wide. Last, what the coarse map knows is added to the fine one at stride 4, because a cluster of
-    specks is 5 to 16 pixels wide: the top-down path of Lin et al., "Feature pyramid networks for object detection", CVPR
-    2017, with one level.
+    specks is 5 to 16 pixels wide: the top-down path of Lin et al., "Feature pyramid networks for object detection",
+    CVPR 2017, with one level.
 
     Attributes:
         out_channels: 64.

@@ -12,8 +12,8 @@ from labkit.detection.patches import PatchClassifier
 from labkit.detection.rcnn import RCNN, RegionNetwork
 from labkit.weights import load_weights
 
-# At 1 mm a pixel nine of ten lesions have sizes from 8 to 37 px, half of them up to 17; ratios lie from 0.73 to 1.36, so
-# that a square fits each. With three ratios mAP was no better.
+# At 1 mm a pixel nine of ten lesions have sizes from 8 to 37 px, half of them up to 17, and ratios from 0.73 to 1.36,
+# so that a square fits them. With three ratios mAP was no better.
 LESIONS = {"sizes": (6, 9, 14, 21, 34), "aspect_ratios": (1.0,)}
 
 # At 320 x 240: platelets about 20 px, red cells 50, white cells 60 to 120.
