@@ -56,7 +56,7 @@ def precision(device: str | torch.device) -> str:
     """The fastest precision that is safe to train in on this device: "bf16", "fp16" or "fp32".
 
     bf16 on GPUs that compute in it, and on CPUs that do (AMX, AVX-512) where a short measurement confirms that it is
-    faster; fp16 (which needs a gradient scaler) on older GPUs with tensor cores; else fp32. Asked once, then remembered.
+    faster; fp16 (which needs a gradient scaler) on older GPUs with tensor cores; else fp32. Asked once, remembered.
 
     Example:
         >>> precision("cpu") in ("bf16", "fp32")
