@@ -127,7 +127,8 @@ BATCHES = ((torch.ones(2, 3), torch.ones(2, 1)), (torch.zeros(1, 3), torch.ones(
 
 def quick(**options):
     """One epoch on two hand-made batches."""
-    settings = {"epochs": 1, "loss": nn.functional.mse_loss, "device": "cpu", "progress": False} | options
+    settings = {"epochs": 1, "loss": nn.functional.mse_loss, "device": "cpu", "precision": "fp32", "progress": False}
+    settings |= options
     model = settings.pop("model", None) or nn.Linear(3, 1)
     return fit(model, settings.pop("loader", BATCHES), **settings)
 
