@@ -8,7 +8,6 @@ import inspect
 import zlib
 
 import torch
-from joblib import Parallel, delayed
 from numpy import array, ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -66,10 +65,7 @@ def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms
     films = mammograms(count or total, seed=seed)
 
     def make() -> dict[str, ndarray]:
-        # a process a core, since Python computes one thing at a time; starting them is worth it for many films only
-        jobs = (delayed(propose)(image, seed=i) for i, image in enumerate(films.images))
-        found = Parallel(n_jobs=-1 if len(films) > 50 else 1, return_as="generator")(jobs)
-        found = list(tqdm(found, desc=f"proposals, {part}", total=len(films), unit="film"))
+        found = [propose(image, seed=i) for i, image in enumerate(tqdm(films.images, desc=f"proposals, {part}"))]
         return {"boxes": torch.cat(found).numpy(), "counts": array([len(boxes) for boxes in found])}
 
     if count is not None:
