@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from labkit.datasets import comparison
+from labkit.datasets.phantoms import mammograms
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,14 @@ def test_the_second_call_finds_them_in_the_cache(monkeypatch):
     monkeypatch.setattr(comparison, "propose", None)  # not to be called
     second = comparison.comparison_films("test")[1]
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_proposals_of_other_films_are_not_taken(monkeypatch):
+    first = comparison.comparison_films("test")[1]
+    monkeypatch.setattr(comparison, "mammograms", lambda count, seed: mammograms(count, seed=seed + 5))
+    with pytest.warns(UserWarning, match="another recipe"):
+        second = comparison.comparison_films("test")[1]
+    assert len(first[0]) != len(second[0]) or not torch.equal(first[0], second[0])
 
 
 def test_a_few_films_are_the_first_of_all():

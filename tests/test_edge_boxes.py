@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from labkit.detection.boxes import check_boxes
 from labkit.detection.edge_boxes import KAPPA, edge_boxes, find_contours, score_boxes
 
 
@@ -96,3 +97,9 @@ def test_an_image_without_edges_has_proposals_without_merit():
 def test_bad_input_is_told(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_boxes_stay_inside_an_image_of_an_odd_size():
+    image = torch.zeros(1, 320, 321)
+    image[:, 60:200, 80:260], image[:, 250:] = 0.6, 0.3
+    check_boxes(edge_boxes(image)[0], image_size=(320, 321))

@@ -136,7 +136,7 @@ def test_images_without_proposals_or_objects():
     assert len(found) == 2
 
 
-def test_images_of_several_sizes_give_what_each_gives_alone():
+def test_the_largest_image_of_a_batch_gives_what_it_gives_alone():
     model = ours().eval()
     images = [torch.rand(1, 64, 96), torch.rand(1, 64, 96)[:, :, :88]]
     proposals = batch()[1]

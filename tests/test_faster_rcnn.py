@@ -110,7 +110,7 @@ def test_the_four_losses_are_torchvisions(empty):
     assert set(losses) == set(pairs)
     for name, their_name in pairs.items():
         assert expected[their_name] > 1e-3  # not equal because nothing happened
-        torch.testing.assert_close(losses[name], expected[their_name], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(losses[name], expected[their_name], atol=1e-4, rtol=0)
 
 
 def test_the_gradients_are_torchvisions():
@@ -143,12 +143,12 @@ def test_proposals_and_detections_are_torchvisions():
     detections = model(images)
     for got, want in zip(mine, proposals, strict=True):
         assert len(want) > 20
-        torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
     for got, want in zip(detections, expected, strict=True):
         assert len(want["boxes"]) > 5
         assert torch.equal(got["labels"], want["labels"])
         for key in ("boxes", "scores"):
-            torch.testing.assert_close(got[key], want[key], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(got[key], want[key], atol=1e-4, rtol=0)
 
 
 def test_deltas_spread_is_the_inverse_of_torchvisions_weights():
@@ -182,7 +182,13 @@ def good():
     ("change", "words"),
     [
         (lambda image, target: (image[:, :5], target), "image 0 must be at least 8 x 8"),
-        (lambda image, target: (image[0], target), r"image 0 must be floating point \(C, H, W\)"),
+        (lambda image, target: (image[0], target), r"image 0 must be float32 \(C, H, W\)"),
+        (lambda image, target: (image.double(), target), "image 0 must be float32"),
+        (lambda image, target: (image.expand(3, -1, -1), target), r"image 0 must have 1 channel\(s\), got 3"),
+        (lambda image, target: (255 * image, target), "images must be in \\[0, 1\\].*divide bytes by 255"),
+        (lambda image, target: (image, {"boxes": target["boxes"]}), 'target 0 must have "boxes" and "labels"'),
+        (lambda image, target: (image, target | {"boxes": target["boxes"].double()}), "float32 boxes"),
+        (lambda image, target: (image, target | {"labels": torch.tensor([1.0])}), "int64 labels"),
         (lambda image, target: (image, target | {"labels": torch.tensor([3])}), "labels of image 0 must lie in 1 to 2"),
         (lambda image, target: (image, target | {"labels": torch.tensor([0])}), "0 is background"),
         (lambda image, target: (image, target | {"labels": torch.tensor([1, 2])}), "one label a box"),
@@ -200,6 +206,21 @@ def test_bad_input_is_named(change, words):
         ours().train()([image], [target])
 
 
+def test_a_batch_has_images_and_as_many_targets():
+    with pytest.raises(ValueError, match="at least one image"):
+        ours().eval()([])
+    image, target = good()
+    with pytest.raises(ValueError, match="got 2 images and 1 targets"):
+        ours().train()([image, image], [target])
+
+
+def test_a_batch_without_any_object_trains():
+    image, nothing = good()[0], {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = ours().train()([image, image], [nothing, nothing])
+    assert losses["rpn_box"] == losses["box"] == 0
+    assert all(0 < losses[name] < 3 for name in ("objectness", "classifier"))
+
+
 def test_training_without_targets_is_told():
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         ours().train()([good()[0]])
@@ -212,4 +233,11 @@ def test_boxes_between_all_anchors_are_not_passed_over_in_silence():
         "labels": torch.tensor([1]),
     }  # anchors end at 10, start at 14
     with pytest.raises(ValueError, match="enlarge the images or take a smaller stride"):
+        model([torch.rand(1, 32, 40)], [target])
+
+
+def test_anchors_far_too_large_are_refused_and_the_right_ones_named():
+    model = FasterRCNN(Backbone(width=8), CLASSES, sizes=(256, 512)).train()  # each touches every box, and fits none
+    target = {"boxes": torch.tensor([[16.0, 8, 26, 18]]), "labels": torch.tensor([1])}
+    with pytest.raises(ValueError, match=r"of size 10 to 10 px .* add sizes near 10 and ratios near 1\.00"):
         model([torch.rand(1, 32, 40)], [target])

@@ -1,11 +1,15 @@
 """Features on disk: a round trip, and every file that must be refused."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from labkit.detection.backbone import Backbone
 from labkit.detection.feature_cache import fingerprint, load_features, save_features
+from labkit.detection.rcnn import RegionNetwork
 
 
 @pytest.fixture
@@ -32,6 +36,16 @@ def test_no_unfinished_file_stays(made):
     assert [file.name for file in made[0].parent.iterdir()] == ["features.safetensors"]
 
 
+def test_a_failure_leaves_no_trace(tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_features(tmp_path / "f", [torch.ones(1, 3)], network=nn.Linear(1, 3), proposals=[torch.ones(1, 4)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_backbones_features_are_refused_by_name(made):
     path, network, proposals, _, _ = made
     before = fingerprint(network)
@@ -48,6 +62,30 @@ def test_a_running_mean_is_part_of_the_name():
     before = fingerprint(network)
     network(torch.rand(2, 1, 16, 24))  # only batch norm's running figures change
     assert fingerprint(network) != before
+
+
+def test_the_name_tells_the_backbone_and_what_the_weights_do_not():
+    torch.manual_seed(0)
+    first = RegionNetwork(Backbone(width=4), 3, size=44)
+    second = RegionNetwork(Backbone(width=4), 3, size=48)  # as many cells
+    second.load_state_dict(first.state_dict())
+    assert fingerprint(first).startswith("RegionNetwork on Backbone-")
+    assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e5])  # 1e5 is no number in half precision
+def test_features_must_be_numbers_in_half_precision(tmp_path, value):
+    with pytest.raises(ValueError, match="features must be finite and below 65504"):
+        save_features(
+            tmp_path / "f", [torch.full((1, 3), value)], network=nn.Linear(1, 3), proposals=[torch.ones(1, 4)]
+        )
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.ones(2)}, path, {"network": "Linear-1"})
+    with pytest.raises(ValueError, match="must be a file of save_features"):
+        load_features(path, network=nn.Linear(2, 1), proposals=[])
 
 
 def test_other_proposals_are_refused(made):

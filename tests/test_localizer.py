@@ -37,6 +37,8 @@ def test_a_larger_view_has_features_of_the_same_size():
 def test_an_unknown_place_is_told():
     with pytest.raises(ValueError, match='attach must be "conv" or "fc", got \'pool\''):
         LesionClassifier().features(torch.rand(1, 1, 64, 64), attach="pool")
+    with pytest.raises(ValueError, match="attach must be one of conv, fc, got 'pool'"):
+        BoxHead("pool")
 
 
 def test_a_head_learns_the_place_of_a_bright_square():

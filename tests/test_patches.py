@@ -76,3 +76,9 @@ def test_the_shipped_classifier_reaches_its_card():
         called = torch.cat([model.eval()(part).argmax(1) for part in patches.split(200)])
     assert CARD["held out"]["accuracy"] >= 0.9
     assert (called == labels).float().mean().item() == pytest.approx(CARD["held out"]["accuracy"], abs=0.03)
+
+
+def test_films_without_tissue_are_refused():
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    with pytest.raises(ValueError, match="expected films that show tissue, got 1 without any"):
+        film_patches([(torch.zeros(1, 60, 50), nothing)], size=48)

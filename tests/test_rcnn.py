@@ -68,7 +68,8 @@ def test_no_boxes_give_no_crops():
 @pytest.mark.parametrize(
     ("image", "boxes", "options", "words"),
     [
-        (torch.zeros(20, 30), torch.zeros(0, 4), {}, r"image must be \(C, H, W\)"),
+        (torch.zeros(20, 30), torch.zeros(0, 4), {}, r"image must be floating point \(C, H, W\)"),
+        (torch.zeros(1, 20, 30, dtype=torch.uint8), torch.zeros(0, 4), {}, r"torch.uint8; write .* image.float\(\)"),
         (torch.zeros(1, 20, 30), torch.tensor([[3.0, 3, 3, 9]]), {}, "x1 < x2"),
         (torch.zeros(1, 20, 30), torch.zeros(4), {}, "shape"),
         (torch.zeros(1, 20, 30), torch.zeros(0, 4), {"context": 4}, "the box needs room"),
@@ -157,6 +158,18 @@ def test_an_svm_needs_both_sides(sign):
         fit_svm(torch.rand(5, 3), torch.full((5,), sign))
 
 
+def test_nothing_is_added_after_the_last_training():
+    features, signs = torch.cat([normal(30, 4), normal(300, 4, seed=1)]), torch.tensor([1] * 30 + [-1] * 300)
+    one, two = (fit_svm(features, signs, start=10, added=5, rounds=rounds)[2] for rounds in (1, 2))
+    assert (one, two) == ([], [5])
+
+
+@pytest.mark.parametrize("options", [{"start": 0}, {"rounds": 0}])
+def test_an_svm_begins_with_something(options):
+    with pytest.raises(ValueError, match="start and rounds must be at least 1"):
+        fit_svm(torch.rand(4, 3), torch.tensor([1, 1, -1, -1]), **options)
+
+
 # ridge
 
 
@@ -211,6 +224,27 @@ def test_proposals_of_another_image_size_are_refused():
         proposal_features(network(), torch.rand(1, 40, 57), torch.tensor([[5.0, 5, 90, 20]]))
     with pytest.raises(ValueError, match="proposals must have x1 < x2"):
         proposal_features(network(), torch.rand(1, 40, 57), torch.tensor([[5.0, 5, 5, 20]]))
+
+
+def test_a_network_in_training_mode_is_refused():
+    before, model = network(), network().train()  # it would mix the proposals of a film, and change
+    with pytest.raises(ValueError, match=r"call network\.eval\(\)"):
+        proposal_features(model, torch.rand(1, 40, 57), torch.tensor([[5.0, 5, 20, 20]]))
+    for key, value in before.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+
+
+def test_images_and_proposals_go_together():
+    model = RCNN(network(), torch.zeros(2, 16), torch.ones(2))
+    with pytest.raises(ValueError, match="got 1 for 2 images"):
+        model([torch.rand(1, 40, 57)] * 2, [torch.zeros(0, 4)])
+
+
+@pytest.mark.parametrize("label", [0, 3, -1])
+def test_overlaps_with_a_label_outside_the_classes_are_refused(label):
+    box = torch.tensor([[1.0, 2, 9, 7]])
+    with pytest.raises(ValueError, match=f"labels must lie in 1 to 2, got .{label}"):
+        class_overlaps(box, box, torch.tensor([label]), num_classes=3)
 
 
 def test_without_regression_detections_are_proposals():

@@ -7,6 +7,7 @@ from skimage.measure import regionprops
 from skimage.segmentation import felzenszwalb
 from torchvision.ops import box_iou
 
+from labkit.detection.boxes import check_boxes
 from labkit.detection.selective_search import (
     SIMILARITIES,
     describe_regions,
@@ -270,3 +271,11 @@ def test_blood_cells_are_found_among_200(real_data):
     targets = [target for _, target in items]
     assert proposal_recall(found, targets, label=2) >= 0.9
     assert proposal_recall(found, targets, label=1) >= 0.75
+
+
+def test_boxes_stay_inside_an_image_of_an_odd_size():
+    image = torch.zeros(1, 320, 321)  # 321 / 320 is no exact number, and a box of the whole image overshot it
+    image[:, 60:200, 80:260], image[:, 250:] = 0.6, 0.3
+    boxes, _ = selective_search(image, generator=GENERATOR().manual_seed(0))
+    check_boxes(boxes, image_size=(320, 321))
+    assert boxes[:, 2].max() == 321

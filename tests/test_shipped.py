@@ -2,6 +2,8 @@ import json
 
 import pytest
 import torch
+from torchvision.ops import box_iou
+from torchvision.transforms.functional import gaussian_blur
 
 from labkit.datasets import bccd
 from labkit.datasets.comparison import comparison_films
@@ -21,6 +23,24 @@ def test_the_card_tells_what_the_weights_reach_and_they_are_small():
 def test_an_empty_slide_holds_no_cells():
     found = cell_detector()([torch.full((3, 240, 320), 0.75)])[0]
     assert not (found["scores"] > 0.5).any()
+
+
+def test_drawn_cells_are_found_and_told_apart():
+    image = torch.tensor([0.82, 0.78, 0.80])[:, None, None].expand(3, 240, 320).clone()
+    y, x = torch.meshgrid(torch.arange(240), torch.arange(320), indexing="ij")
+    red, pale, dark, violet = (0.75, 0.55, 0.58), (0.65, 0.60, 0.75), (0.42, 0.30, 0.60), (0.50, 0.38, 0.65)
+    wanted = [(60, 60, 25, 1), (250, 70, 25, 1), (70, 180, 25, 1), (180, 150, 42, 2), (270, 190, 11, 3)]  # x y radius
+    discs = [(*place[:3], color) for place, color in zip(wanted, (red, red, red, pale, violet), strict=True)]
+    for cx, cy, radius, color in [*discs, (180, 150, 30, dark)]:  # last, the white cell's nucleus
+        image[:, (x - cx) ** 2 + (y - cy) ** 2 < radius**2] = torch.tensor(color)[:, None]
+    with torch.no_grad():
+        found = cell_detector()([gaussian_blur(image, 5)])[0]
+    sure = found["scores"] > 0.5
+    boxes = torch.tensor([[cx - r, cy - r, cx + r, cy + r] for cx, cy, r, _ in wanted]).float()
+    iou, row = box_iou(boxes, found["boxes"][sure]).max(dim=1)
+    assert int(sure.sum()) == len(wanted)
+    assert iou.min() > 0.5
+    assert found["labels"][sure][row].tolist() == [label for *_, label in wanted]
 
 
 @pytest.mark.filterwarnings("ignore:bccd val")  # one box of no area, which the loader leaves out and names

@@ -3,7 +3,7 @@
     python data/weights/faster_rcnn_films.py [--output DIR] [--epochs N] [--checkpoint FILE]
 
 It starts from the patch classifier's backbone and trains all of it; about a quarter of an hour on two CPU cores.
-Notebook 08 trains the same network on a tenth of the films.
+Notebook 08 trains a smaller one, on a tenth of the films.
 """
 
 import argparse

@@ -64,7 +64,7 @@ def anchor_grid(
 
     heights = (ratios.sqrt()[:, None] * sizes).flatten()  # (K,)
     widths = (1 / ratios.sqrt()[:, None] * sizes).flatten()  # (K,)
-    cell = (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round().to(device)  # (K, 4)
+    cell = (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()  # (K, 4)
     if (cell[:, 2:] < 1).any():
         raise ValueError(
             "anchors must be at least 2 px wide and high after rounding, "
@@ -74,7 +74,7 @@ def anchor_grid(
     x = torch.arange(feature_size[1], device=device) * stride_x
     y, x = torch.meshgrid(y, x, indexing="ij")
     centers = torch.stack([x, y, x, y], dim=-1)  # (h, w, 4)
-    return (centers[:, :, None] + cell).reshape(-1, 4)
+    return (centers[:, :, None] + cell.to(device)).reshape(-1, 4)
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, *, positive_iou: float, negative_iou: float) -> Tensor:

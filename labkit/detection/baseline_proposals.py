@@ -97,7 +97,8 @@ def uniform_boxes(
     """
     numbers = _check(image, count, examples)
     low, high = numbers.quantile(torch.tensor([0.005, 0.995]), dim=0)
-    return _boxes_of(low + (high - low) * torch.rand(count, 4, generator=generator), image), torch.zeros(count)
+    boxes = _boxes_of(low + (high - low) * torch.rand(count, 4, generator=generator), image)
+    return boxes, boxes.new_zeros(count)
 
 
 def gaussian_boxes(
@@ -134,7 +135,8 @@ def gaussian_boxes(
     spread = axes * values.clamp(min=0).sqrt()
     drawn = numbers.mean(0) + torch.randn(count, 4, generator=generator).double() @ spread.T
     drawn[:, 2] = drawn[:, 2].clamp(min=numbers[:, 2].min() / 2)  # a tail of the Gaussian has sizes below 0
-    return _boxes_of(drawn.float(), image), torch.zeros(count)
+    boxes = _boxes_of(drawn.float(), image)
+    return boxes, boxes.new_zeros(count)
 
 
 def sliding_window_boxes(image: Tensor, *, count: int) -> tuple[Tensor, Tensor]:

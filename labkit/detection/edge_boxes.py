@@ -16,7 +16,7 @@ from skimage.feature import canny
 from skimage.filters import gaussian
 from skimage.measure import label
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 from labkit.detection.baseline_proposals import (
     at_working_size,
@@ -137,7 +137,7 @@ def edge_boxes(
     keep = nms(windows, scores, overlap)[:count]
     boxes, scores = _refine(windows[keep], contours, strength)
     keep = nms(boxes, scores, overlap)
-    boxes = boxes[keep] * torch.tensor(scale)
+    boxes = clip_boxes_to_image(boxes[keep] * torch.tensor(scale), tuple(image.shape[1:]))
     return boxes.to(image.device), scores[keep].to(image.device)
 
 

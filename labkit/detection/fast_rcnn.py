@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labkit.detection.boxes import check_boxes
-from labkit.detection.images import batch_images, check_batch
+from labkit.detection.images import batch_images, check_batch, check_proposals
 from labkit.detection.roi_head import RoIHead
 
 
@@ -61,7 +60,7 @@ class FastRCNN(nn.Module):
         """Losses `classifier` and `box` in training mode, else detections.
 
         Args:
-            images: B tensors (C, H, W) in [0, 1], of any sizes.
+            images: B tensors (C, H, W) in [0, 1], of any sizes; padded to one, which what lies near the padding sees.
             proposals: B tensors (R, 4) xyxy pixels.
             targets: B dicts with `boxes` and `labels`, needed in training; an image may have none.
 
@@ -71,7 +70,11 @@ class FastRCNN(nn.Module):
         if self.training and targets is None:
             raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
         check_batch(
-            images, targets if self.training else None, stride=self.backbone.stride, num_classes=self.num_classes
+            images,
+            targets if self.training else None,
+            stride=self.backbone.stride,
+            num_classes=self.num_classes,
+            channels=len(self.image_mean),
         )
         check_proposals(proposals, images)
         batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)
@@ -79,27 +82,3 @@ class FastRCNN(nn.Module):
         if self.training:
             return self.roi_head.losses(features, proposals, targets)
         return self.roi_head.detect(features, proposals, [tuple(i.shape[1:]) for i in images], **self.out)
-
-
-def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:
-    """Nothing, or the error that names the image whose proposals are wrong.
-
-    Args:
-        proposals: B tensors (R, 4); R may be 0.
-        images: B tensors (C, H, W).
-
-    Raises:
-        ValueError: the lists differ in length, or a proposal has no area, leaves its image or is no box at all.
-
-    Example:
-        >>> check_proposals([torch.tensor([[3.0, 4.0, 3.0, 9.0]])], [torch.zeros(1, 16, 24)])
-        Traceback (most recent call last):
-        ValueError: proposals of image 0 must have x1 < x2 and y1 < y2, got [3.0, 4.0, 3.0, 9.0] in row 0; drop it or
-            swap its corners
-    """
-    if len(proposals) != len(images):
-        raise ValueError(
-            f"expected proposals for each image, got {len(proposals)} for {len(images)} images; none is (0, 4)"
-        )
-    for i, (boxes, image) in enumerate(zip(proposals, images, strict=True)):
-        check_boxes(boxes, name=f"proposals of image {i}", image_size=tuple(image.shape[1:]))

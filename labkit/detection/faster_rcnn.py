@@ -21,6 +21,9 @@ from labkit.detection.boxes import decode_boxes, encode_boxes
 from labkit.detection.images import batch_images, check_batch
 from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead, sample
 
+# A network learns nothing from anchors that hardly touch what they answer for; with no better one it stops and says so.
+LEAST_FIT = 0.1
+
 
 class RegionProposalNetwork(nn.Module):
     """A 3x3 convolution, then for each anchor of each cell one objectness logit and four deltas."""
@@ -94,14 +97,19 @@ class RegionProposalNetwork(nn.Module):
         return kept
 
     def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: list[dict]) -> dict[str, Tensor]:
-        """`objectness` (binary cross entropy) and `rpn_box` (smooth L1) on sampled anchors of all images."""
+        """`objectness` (binary cross entropy) and `rpn_box` (smooth L1) on sampled anchors of all images.
+
+        Raises:
+            ValueError: an image has boxes and no anchor that fits one of them; it says which would.
+        """
         chosen, is_object, predicted, wanted = [], [], [], []
         for logit, delta, target in zip(logits, deltas, targets, strict=True):
             boxes = target["boxes"]
             matches = match_anchors(anchors, boxes, positive_iou=self.positive_iou, negative_iou=self.negative_iou)
             positive, negative = sample(matches, self.samples, self.positive_fraction)
-            if len(boxes) and not len(positive):  # silently it would learn that there is nothing
-                check_anchors(boxes, stride=self.stride, sizes=self.sizes, aspect_ratios=self.aspect_ratios)
+            if len(boxes) and not (ops.box_iou(anchors[positive], boxes) >= LEAST_FIT).any():
+                shapes = {"sizes": self.sizes, "aspect_ratios": self.aspect_ratios}
+                check_anchors(boxes, stride=self.stride, **shapes, least_iou=LEAST_FIT)
             chosen += [logit[positive], logit[negative]]
             is_object += [torch.ones_like(chosen[-2]), torch.zeros_like(chosen[-1])]
             predicted.append(delta[positive])
@@ -159,16 +167,21 @@ class FasterRCNN(nn.Module):
         """Losses `objectness`, `rpn_box`, `classifier`, `box` in training mode, else detections.
 
         Args:
-            images: B tensors (C, H, W) in [0, 1], of any sizes.
+            images: B tensors (C, H, W) in [0, 1], of any sizes. They are padded to one size, and what lies near the
+                padding sees it (torchvision's detectors do the same): give images one by one where that matters.
             targets: B dicts with `boxes` (N, 4) and `labels` (N,), needed in training; N may be 0.
 
         Raises:
-            ValueError: what `check_batch` finds, or targets are missing in training.
+            ValueError: what `check_batch` finds, targets are missing in training, or no anchor fits.
         """
         if self.training and targets is None:
             raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
         check_batch(
-            images, targets if self.training else None, stride=self.backbone.stride, num_classes=self.num_classes
+            images,
+            targets if self.training else None,
+            stride=self.backbone.stride,
+            num_classes=self.num_classes,
+            channels=len(self.image_mean),
         )
         image_sizes = [tuple(image.shape[1:]) for image in images]
         batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 def fingerprint(network: nn.Module) -> str:
-    """A name that changes with any weight: the class, and the start of a SHA-256 of all it has learned.
+    """A name that changes with any layer or weight: the classes, and the start of a SHA-256 of all it has learned.
 
     Example:
         >>> line = nn.Linear(2, 1)
@@ -29,7 +29,9 @@ def fingerprint(network: nn.Module) -> str:
         >>> before.split("-")[0], before == fingerprint(line)
         ('Linear', False)
     """
-    return f"{type(network).__name__}-{_digest(network.state_dict().values())[:12]}"
+    parts = [type(part).__name__ for part in (network, getattr(network, "backbone", None)) if part is not None]
+    layers = torch.frombuffer(bytearray(repr(network).encode()), dtype=torch.uint8)
+    return f"{' on '.join(parts)}-{_digest([layers, *network.state_dict().values()])[:12]}"
 
 
 def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module, proposals: Sequence[Tensor]) -> int:
@@ -39,10 +41,11 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
         path: of the file.
         features: B tensors (R, F), one row a proposal; stored in half precision.
         network: that made them.
-        proposals: B tensors (R, 4) they were made of.
+        proposals: B tensors (R, 4) they were made of; what else changes features, such as the context of a crop, goes
+            into the file's name.
 
     Raises:
-        ValueError: features and proposals do not belong together.
+        ValueError: features and proposals do not belong together, or a feature is no finite number in half precision.
 
     Example:
         >>> import tempfile
@@ -59,6 +62,8 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
             "proposals; compute both from the same list"
         )
     tensors = {"features": torch.cat(list(features)).half().cpu().contiguous(), "counts": torch.tensor(counts)}
+    if not tensors["features"].isfinite().all():
+        raise ValueError("features must be finite and below 65504, got others; look for a NaN in the network's weights")
     notes = {
         "network": fingerprint(network),
         "proposals": _digest(proposals),
@@ -68,8 +73,12 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except BaseException:  # a full disk, an impatient student: no trace stays
+        unfinished.unlink(missing_ok=True)
+        raise
     return len(data)
 
 
@@ -91,7 +100,7 @@ def load_features(path: Path, *, network: nn.Module, proposals: Sequence[Tensor]
         notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is torn or no feature file ({error}); delete it and compute the features") from None
-    if "network" not in notes:
+    if not {"network", "proposals", "sha256"} <= notes.keys():
         raise ValueError(f"{path} must be a file of save_features, got another; name the right one")
     for what, wanted in (("network", fingerprint(network)), ("proposals", _digest(proposals))):
         if notes[what] != wanted:

@@ -6,8 +6,12 @@ from torch import Tensor
 
 from labkit.detection.boxes import check_boxes
 
+BRIGHTEST = 2.0  # an image in [0, 1] may overshoot a little, from noise or a lamp; bytes do not
 
-def check_batch(images: list[Tensor], targets: list[dict] | None, *, stride: int, num_classes: int) -> None:
+
+def check_batch(
+    images: list[Tensor], targets: list[dict] | None, *, stride: int, num_classes: int, channels: int
+) -> None:
     """Nothing, or the error that names the image and what is wrong with it.
 
     Args:
@@ -15,23 +19,29 @@ def check_batch(images: list[Tensor], targets: list[dict] | None, *, stride: int
         targets: B dicts with `boxes` (N, 4) and `labels` (N,); None at test time.
         stride: the smallest side that leaves a feature cell.
         num_classes: labels must lie in 1 … num_classes - 1.
+        channels: of every image.
 
     Raises:
-        ValueError: an image is too small or not (C, H, W), boxes leave their image or have no area, a label is
-            outside the classes, or the lists differ in length.
+        ValueError: there is no image; one is too small, has other channels, is not (C, H, W) or not in [0, 1]; boxes
+            leave their image or have no area; a label is no class; or the lists differ in length.
 
     Example:
-        >>> check_batch([torch.zeros(1, 4, 20)], None, stride=8, num_classes=3)
+        >>> check_batch([torch.zeros(1, 4, 20)], None, stride=8, num_classes=3, channels=1)
         Traceback (most recent call last):
         ValueError: image 0 must be at least 8 x 8 pixels, the stride of the features, got 4 x 20; enlarge it
     """
+    if not len(images):
+        raise ValueError("expected at least one image, got an empty list; skip empty batches")
     if targets is not None and len(images) != len(targets):
         raise ValueError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
     for i, image in enumerate(images):
-        if image.ndim != 3 or not image.is_floating_point():
+        if image.ndim != 3 or image.dtype != torch.float32:
             got = f"shape {tuple(image.shape)}, {image.dtype}"
+            raise ValueError(f"image {i} must be float32 (C, H, W), got {got}; write image[None] or image.float()")
+        if len(image) != channels:
             raise ValueError(
-                f"image {i} must be floating point (C, H, W), got {got}; write image[None] or image.float()"
+                f"image {i} must have {channels} channel(s), got {len(image)}; "
+                "write image.expand(3, -1, -1) to make a grey one coloured, image.mean(0, keepdim=True) the other way"
             )
         height, width = image.shape[1:]
         if min(height, width) < stride:
@@ -41,8 +51,15 @@ def check_batch(images: list[Tensor], targets: list[dict] | None, *, stride: int
             )
         if targets is None:
             continue
+        if not {"boxes", "labels"} <= targets[i].keys():
+            raise ValueError(f'target {i} must have "boxes" and "labels", got {sorted(targets[i])}; mind the spelling')
         boxes, labels = targets[i]["boxes"], targets[i]["labels"]
         check_boxes(boxes, name=f"boxes of image {i}", image_size=(height, width))
+        if boxes.dtype != torch.float32 or labels.dtype != torch.int64:
+            raise ValueError(
+                f"target {i} must have float32 boxes and int64 labels, got {boxes.dtype} and {labels.dtype}; "
+                "write boxes.float() and labels.long()"
+            )
         if labels.shape != boxes.shape[:1]:
             raise ValueError(f"image {i} must have one label a box, got {len(labels)} labels and {len(boxes)} boxes")
         if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
@@ -50,6 +67,35 @@ def check_batch(images: list[Tensor], targets: list[dict] | None, *, stride: int
                 f"labels of image {i} must lie in 1 to {num_classes - 1}, got {sorted(set(labels.tolist()))}; "
                 "0 is background, and num_classes counts it"
             )
+    brightest = torch.stack([image.amax() for image in images]).amax()
+    if brightest > BRIGHTEST:  # one look for all of them: on a GPU it is a wait
+        raise ValueError(f"images must be in [0, 1], got a value of {brightest:g}; divide bytes by 255")
+
+
+def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:
+    """Nothing, or the error that names the image whose proposals are wrong.
+
+    Args:
+        proposals: B tensors (R, 4); R may be 0.
+        images: B tensors (C, H, W).
+
+    Raises:
+        ValueError: the lists differ in length, or a proposal has no area, leaves its image or is no box at all.
+
+    Example:
+        >>> check_proposals([torch.tensor([[3.0, 4.0, 3.0, 9.0]])], [torch.zeros(1, 16, 24)])
+        Traceback (most recent call last):
+        ValueError: proposals of image 0 must have x1 < x2 and y1 < y2, got [3.0, 4.0, 3.0, 9.0] in row 0; drop it or
+            swap its corners
+    """
+    if len(proposals) != len(images):
+        raise ValueError(
+            f"expected proposals for each image, got {len(proposals)} for {len(images)} images; none is (0, 4)"
+        )
+    for i, (boxes, image) in enumerate(zip(proposals, images, strict=True)):
+        check_boxes(boxes, name=f"proposals of image {i}", image_size=tuple(image.shape[1:]))
+        if boxes.dtype != torch.float32:
+            raise ValueError(f"proposals of image {i} must be float32, got {boxes.dtype}; write proposals.float()")
 
 
 def batch_images(images: list[Tensor], *, mean: Tensor, std: Tensor, multiple: int) -> Tensor:

@@ -86,6 +86,10 @@ class BoxHead(nn.Sequential):
             "conv": (nn.Conv2d(96, 16, 1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.1), nn.Linear(16 * cells**2, HIDDEN)),
             "fc": (nn.Linear(HIDDEN, HIDDEN),),
         }
+        if attach not in see:
+            raise ValueError(
+                f"attach must be one of {', '.join(see)}, got {attach!r}; it says where the box head is attached"
+            )
         super().__init__(
             *see[attach], nn.ReLU(), nn.Dropout(0.1), nn.Linear(HIDDEN, 4 * classes), nn.Unflatten(1, (classes, 4))
         )

@@ -40,7 +40,7 @@ class PatchClassifier(nn.Module):
 def film_patches(films, *, size: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Patches (n, 1, size, size) around each lesion of some films, as many of tissue beside them; and labels (n,).
 
-    A film without lesions gives one patch. Outside the film a patch is black.
+    A film without lesions gives one patch, a black one none. Outside the film a patch is black.
 
     Args:
         films: pairs of image (1, H, W) and target, such as `mammograms` makes.
@@ -48,7 +48,7 @@ def film_patches(films, *, size: int, generator: torch.Generator | None = None) 
         generator: of the places without a lesion.
 
     Raises:
-        ValueError: size is odd or not positive.
+        ValueError: size is odd or not positive, or there is no patch at all.
 
     Example:
         >>> from labkit.datasets.phantoms import mammograms
@@ -66,6 +66,8 @@ def film_patches(films, *, size: int, generator: torch.Generator | None = None) 
         for x, y in torch.cat([lesions, beside]).tolist():
             patches.append(padded[:, y : y + size, x : x + size])
         labels += target["labels"].tolist() + [0] * len(beside)
+    if not patches:
+        raise ValueError(f"expected films that show tissue, got {len(films)} without any; look at one")
     return torch.stack(patches), torch.tensor(labels)
 
 

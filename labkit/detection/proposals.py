@@ -293,13 +293,13 @@ def _matched(iou: Tensor) -> Tensor:
     taken at once, and again among the rest.
     """
     result = iou.new_zeros(len(iou))
-    rows, columns = torch.arange(len(iou)), torch.arange(iou.shape[1])
+    rows, columns = (torch.arange(length, device=iou.device) for length in iou.shape)
     left = iou
     while left.numel() and left.max() > 0:
         best = left.argmax(1)
-        mutual = (left.argmax(0)[best] == torch.arange(len(left))) & (left.amax(1) > 0)
+        mutual = (left.argmax(0)[best] == torch.arange(len(left), device=iou.device)) & (left.amax(1) > 0)
         result[rows[mutual]] = left[mutual, best[mutual]]
-        keep_columns = torch.ones(len(columns), dtype=torch.bool)
+        keep_columns = torch.ones_like(columns, dtype=torch.bool)
         keep_columns[best[mutual]] = False
         rows, columns = rows[~mutual], columns[keep_columns]
         left = left[~mutual][:, keep_columns]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision import ops
 
 from labkit.detection.boxes import check_boxes, decode_boxes
+from labkit.detection.images import check_proposals
 from labkit.detection.roi_head import select_detections
 
 MARGIN = -1.0  # a background row at or below it costs the SVM nothing
@@ -49,8 +50,9 @@ def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0
         tensor([[[[2.5000, 4.5000],
                   [2.5000, 4.5000]]]])
     """
-    if image.ndim != 3:
-        raise ValueError(f"image must be (C, H, W), got {tuple(image.shape)}; write image[None] for a grey one")
+    if image.ndim != 3 or not image.is_floating_point():
+        got = f"{tuple(image.shape)}, {image.dtype}"
+        raise ValueError(f"image must be floating point (C, H, W), got {got}; write image[None] or image.float()")
     check_boxes(boxes)
     if not 0 <= 2 * context < size:
         raise ValueError(f"0 <= 2 * context < size must hold, got {context} and {size}; the box needs room")
@@ -72,12 +74,17 @@ def class_overlaps(proposals: Tensor, boxes: Tensor, labels: Tensor, *, num_clas
         boxes, labels: (N, 4) and (N,), the truths; N may be 0.
         num_classes: K, with background.
 
+    Raises:
+        ValueError: a label is outside 1 … num_classes - 1.
+
     Example:
         >>> box = torch.tensor([[0.0, 0.0, 4.0, 2.0]])
         >>> iou, truth = class_overlaps(box, box, torch.tensor([2]), num_classes=3)
         >>> iou, truth[0, 1]
         (tensor([[0., 1.]]), tensor([0., 0., 4., 2.]))
     """
+    if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
+        raise ValueError(f"labels must lie in 1 to {num_classes - 1}, got {labels.unique().tolist()}; 0 is background")
     iou = torch.zeros(len(proposals), num_classes - 1, device=proposals.device)
     truth = torch.zeros(len(proposals), num_classes - 1, 4, device=proposals.device)
     for label in labels.unique().tolist():
@@ -110,6 +117,10 @@ class RegionNetwork(nn.Module):
         cells = -(-size // backbone.stride)
         self.fc = nn.Sequential(nn.Flatten(), nn.Linear(backbone.out_channels * cells**2, hidden), nn.ReLU())
         self.logits = nn.Linear(hidden, num_classes)
+
+    def extra_repr(self) -> str:
+        """What the weights do not tell."""
+        return f"size={self.size}"
 
     def features(self, crops: Tensor) -> Tensor:
         """(R, hidden) of warped proposals (R, C, size, size)."""
@@ -163,14 +174,15 @@ def fit_svm(
         penalty: weight of the errors, the C of scikit-learn.
         start: background rows to begin with.
         added: at most so many in each round.
-        rounds: at most so many.
+        rounds: at most so many trainings; after the last one nothing is added.
         generator: of the first draw.
 
     Returns:
-        weight (F,), bias (), and how many background rows each round added.
+        weight (F,), bias (), and how many background rows were added before each training but the first.
 
     Raises:
-        ValueError: the class or the background has no row.
+        ValueError: the class or the background has no row, or there is nothing to begin with.
+        ConvergenceWarning: scikit-learn's, raised: a training did not come to its end. Take a smaller penalty.
 
     Example:
         >>> features = torch.tensor([[0.0, 1.0], [0.2, 1.0], [3.0, 1.0], [2.8, 1.0]])
@@ -184,6 +196,8 @@ def fit_svm(
             f"expected rows of the class and of background, got {int((signs > 0).sum())} and "
             f"{int(is_background.sum())}; give an image that has some"
         )
+    if start < 1 or rounds < 1:
+        raise ValueError(f"start and rounds must be at least 1, got {start} and {rounds}; leave them out")
     device = features.device
     scale = FEATURE_LENGTH / features.norm(dim=1).mean().clamp(min=1e-12)
     scaled = features * scale
@@ -191,7 +205,7 @@ def fit_svm(
     chosen = signs > 0
     chosen[background[torch.randperm(len(background), generator=generator)[:start].to(device)]] = True
     history = []
-    for _ in range(rounds):
+    for turn in range(rounds):
         svm = LinearSVC(C=penalty, dual=False, intercept_scaling=10.0)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)  # an SVM that did not finish is a wrong one
@@ -199,7 +213,7 @@ def fit_svm(
         weight = torch.from_numpy(svm.coef_[0]).to(scaled)
         bias = torch.tensor(svm.intercept_[0]).to(scaled)
         hard = hard_negatives(scaled @ weight + bias, is_background, chosen, added)
-        if not len(hard):
+        if not len(hard) or turn == rounds - 1:
             break
         history.append(len(hard))
         chosen[hard] = True
@@ -285,7 +299,11 @@ class RCNN(nn.Module):
         Args:
             images: B tensors (C, H, W) in [0, 1].
             proposals: B tensors (R, 4) xyxy pixels.
+
+        Raises:
+            ValueError: what `check_proposals` and `proposal_features` find.
         """
+        check_proposals(proposals, images)
         found = []
         for image, boxes in zip(images, proposals, strict=True):
             features = proposal_features(
@@ -330,7 +348,7 @@ def proposal_features(
         mean, std: of the grey values.
 
     Raises:
-        ValueError: a proposal has no area or leaves the image.
+        ValueError: a proposal has no area or leaves the image, or the network is in training mode.
 
     Example:
         >>> from labkit.detection.backbone import Backbone
@@ -338,6 +356,8 @@ def proposal_features(
         >>> proposal_features(network, torch.zeros(1, 40, 56), torch.tensor([[4.0, 8.0, 30.0, 24.0]])).shape
         torch.Size([1, 128])
     """
-    check_boxes(proposals, name="proposals", image_size=tuple(image.shape[1:]))
+    if network.training:
+        raise ValueError("expected a network in eval mode, got one in training mode; call network.eval() first")
+    check_boxes(proposals, name="proposals", image_size=tuple(image.shape[-2:]))
     crops = crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)
     return network.features(crops).float()

@@ -22,7 +22,7 @@ from skimage.color import rgb2hsv, rgb2lab
 from skimage.filters import gaussian
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 from labkit.detection.baseline_proposals import at_working_size, channels_last, check_count, check_image, label_boxes
 
@@ -253,7 +253,7 @@ def selective_search(
             found.append(torch.from_numpy(boxes))
             from_top = torch.arange(len(boxes), 0, -1)
             ranks.append(from_top * torch.rand(len(boxes), generator=generator))
-    boxes = (torch.cat(found) * torch.tensor(scale)).float()
+    boxes = clip_boxes_to_image((torch.cat(found) * torch.tensor(scale)).float(), tuple(image.shape[1:]))
     scores = 1 / (1 + torch.cat(ranks))
     keep = nms(boxes, scores, overlap)[:count]
     return boxes[keep].to(image.device), scores[keep].to(image.device)

@@ -60,7 +60,9 @@ def film_backbone(*, frozen: bool = True) -> FilmBackbone:
 
 
 def lesion_detector(backbone: FilmBackbone | None = None, *, pool_size: int = 7) -> FasterRCNN:
-    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant. Notebook 08 trains a smaller one.
+    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant.
+
+    Notebook 08 trains its smaller sister, with `pool_size` 5 and the fine half frozen.
 
     Args:
         backbone: for a detector to be trained, such as `film_backbone()`; without one the shipped detector comes, in
