@@ -35,11 +35,11 @@ def _draw_pooled(case: Case, expected: Tensor, got: Tensor):
 
 
 def roi_pool(student: Callable) -> Callable:
-    """Check `my_roi_pool(features (C, h, w), boxes (R, 4), size, stride) -> (R, C, size, size)` of notebook 07.
+    """Check `my_roi_pool(features (C, Hf, Wf), boxes (R, 4), size, stride) -> (R, C, size, size)` of notebook 07.
 
     Example:
         >>> roi_pool(reference_roi_pool) is reference_roi_pool
-        ✓ roi_pool: 10 cases agree. From here on the notebook uses your function.
+        ✓ roi_pool: 12 cases agree. From here on the notebook uses your function.
         True
     """
     count = torch.arange(60.0).reshape(1, 6, 10)  # grows to the right and down, so the maximum is the last cell
@@ -53,6 +53,8 @@ def roi_pool(student: Callable) -> Callable:
         Case("corners half way: 2.5 becomes 3", (noise, _boxes([20, 4, 68, 36]), 2, 8)),
         Case("a box smaller than a cell", (noise, _boxes([17, 9, 19, 10]), 3, 8)),
         Case("a box at the far edge: bins that reach over it", (noise, _boxes([40, 24, 88, 56]), 3, 8)),
+        Case("a box that begins left of the map: bins that start below 0", (noise, _boxes([-9, 8, 31, 24]), 2, 8)),
+        Case("a bin that lies left of the map as a whole: it is 0", (noise, _boxes([-9, 5, 3, 20]), 4, 4)),
         Case("another stride", (noise, _boxes([2, 5, 29, 18]), 3, 4)),
         Case("no boxes", (noise, _boxes(), 3, 8)),
         Case("3 channels, 3 boxes", (deep, several, 3, 8)),
@@ -70,9 +72,20 @@ def _half_up(value: float) -> int:
 
 
 def _pool(
-    features, boxes, size, stride, *, to_cell=_half_up, plus=1, stop=math.ceil, reduce=None, turned=False, least=True
+    features,
+    boxes,
+    size,
+    stride,
+    *,
+    to_cell=_half_up,
+    plus=1,
+    stop=math.ceil,
+    reduce=None,
+    turned=False,
+    low=0,
+    high=0,
 ):
-    """Pooling with room for the usual slips."""
+    """Pooling with room for the usual slips; the start of a slice is raised to `low`, its end to `high`."""
     result = features.new_zeros(len(boxes), len(features), size, size)
     for r, box in enumerate(boxes.tolist()):
         x1, y1, x2, y2 = (to_cell(v / stride) for v in box)
@@ -81,7 +94,7 @@ def _pool(
             for j in range(size):
                 top, bottom = y1 + math.floor(i * height / size), y1 + stop((i + 1) * height / size)
                 left, right = x1 + math.floor(j * width / size), x1 + stop((j + 1) * width / size)
-                cells = features[:, max(top, 0) : bottom, max(left, 0) : right]
+                cells = features[:, max(top, low) : max(bottom, high), max(left, low) : max(right, high)]
                 if cells.numel():
                     pooled = cells.amax((1, 2)) if reduce is None else reduce(cells)
                     result[r, :, j if turned else i, i if turned else j] = pooled
@@ -107,6 +120,12 @@ ROI_POOL_MISTAKES = {
     ),
     "rows are y and columns are x: the result is turned": lambda f, b, n, s: _pool(f, b, n, s, turned=True),
     "boxes are in pixels: divide by the stride to get cells": lambda f, b, n, s: _pool(f, b, n, 1),
+    "a slice that starts below 0 counts from the end in Python: raise both of its ends to 0": (
+        lambda f, b, n, s: _pool(f, b, n, s, low=-math.inf, high=-math.inf)
+    ),
+    "a slice that ends below 0 counts from the end in Python: raise its end to 0 too": (
+        lambda f, b, n, s: _pool(f, b, n, s, high=-math.inf)
+    ),
     "a bin can lie below 0 everywhere: do not start its maximum at 0": (
         lambda f, b, n, s: _pool(f, b, n, s).clamp(min=0)
     ),
@@ -117,7 +136,7 @@ ROI_POOL_MISTAKES = {
 
 
 def roi_align(student: Callable) -> Callable:
-    """Check `my_roi_align(features (C, h, w), boxes (R, 4), size, stride) -> (R, C, size, size)` of notebook 07.
+    """Check `my_roi_align(features (C, Hf, Wf), boxes (R, 4), size, stride) -> (R, C, size, size)` of notebook 07.
 
     Example:
         >>> roi_align(reference_roi_align) is reference_roi_align

@@ -130,6 +130,25 @@ def test_a_wrong_shape_or_kind_of_number_is_told(message_of, check, reference):
     assert "has shape" in message_of(check, lambda *a: reference(*a).flatten(1))
 
 
+def test_slices_that_wrap_around_are_met_with_a_box_left_of_the_map(message_of):
+    def wraps(features, boxes, size, stride):
+        out = features.new_zeros(len(boxes), len(features), size, size)
+        for r, box in enumerate(boxes.tolist()):
+            x1, y1, x2, y2 = (math.floor(v / stride + 0.5) for v in box)
+            wide, high = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+            for i in range(size):
+                rows = slice(y1 + i * high // size, y1 + math.ceil((i + 1) * high / size))
+                for j in range(size):
+                    columns = slice(x1 + j * wide // size, x1 + math.ceil((j + 1) * wide / size))
+                    if (cells := features[:, rows, columns]).numel():
+                        out[r, :, i, j] = cells.amax(dim=(1, 2))
+        return out
+
+    told = message_of(checks.roi_pool, wraps)
+    assert "a box that begins left of the map" in told
+    assert "likely: a slice that starts below 0 counts from the end" in told
+
+
 def test_one_number_in_place_of_two_is_told(message_of):
     total = lambda *a: sum(subject.reference_multi_task_loss(*a))  # noqa: E731
     assert "expected 2 values" in message_of(checks.multi_task_loss, total)
