@@ -79,7 +79,7 @@ def nms_demo(
 
     iou_slider = _slider("IoU threshold", iou_threshold)
     score_slider = _slider("score threshold", score_threshold)
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         strong = (scores >= score_slider.value).nonzero()[:, 0]
@@ -157,7 +157,7 @@ def operating_point_demo(
     (point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=14, clip_on=False)
 
     slider = _slider("score threshold", threshold)
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         strong = all_scores >= slider.value
@@ -230,7 +230,7 @@ def anchors_demo(
     row_slider = _whole_slider("row of the cell", start // columns, rows - 1)
     column_slider = _whole_slider("column", start % columns, columns - 1)
     iou_slider = _slider("positive IoU", positive_iou, low=negative_iou)
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         matches = match_anchors(anchors, boxes, positive_iou=iou_slider.value, negative_iou=negative_iou)
@@ -298,7 +298,7 @@ def detector_demo(
 
     image_slider = _whole_slider("image", 0, len(images) - 1)
     score_slider, iou_slider = _slider("score threshold", score_threshold), _slider("IoU threshold", iou_threshold)
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         one, truth = found[image_slider.value], truths[image_slider.value].detach().cpu()
@@ -374,7 +374,7 @@ def roi_demo(features: Tensor, *, stride: int, box: Tensor, size: int = 3) -> ip
     for slider in sliders[2:]:
         slider.min = 1
     method = ipywidgets.ToggleButtons(options=["RoIPool", "RoIAlign"])
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         x1, y1, wide, high = (slider.value for slider in sliders)
@@ -462,7 +462,7 @@ def selective_search_demo(
     }
 
     slider = _whole_slider("merges so far", step, n - 1)
-    words, picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+    words, picture = ipywidgets.HTML(), _picture()
 
     def redraw(_=None) -> None:
         so_far = n + slider.value
@@ -573,6 +573,11 @@ def _bare_figure(image: Tensor) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0, 0, 1, 1))
     show_image(image, ax=axes)
     return figure, axes
+
+
+def _picture() -> ipywidgets.Image:
+    """A picture in its own size, so that it fits a screen together with its sliders; a box would stretch it."""
+    return ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
 
 
 def _outlines(boxes: Tensor):

@@ -173,6 +173,7 @@ def move_a_slider(page):
     """Moves the notebook's first slider and waits until the picture beside it is another one."""
     handle = page.locator(".jp-OutputArea .noUi-handle").first
     picture = page.locator(".jp-Cell", has=page.locator(".noUi-handle")).first.locator("img").first
+    assert picture.bounding_box()["height"] < 600  # with its sliders it fits a projector's screen
     before = picture.get_attribute("src")
     handle.focus()
     for _ in range(5):
