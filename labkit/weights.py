@@ -12,6 +12,8 @@ from pathlib import Path
 import safetensors.torch
 from torch import nn
 
+from labkit.files import write_whole
+
 FOLDER = Path(__file__).parent.parent / "data" / "weights"
 
 
@@ -78,12 +80,9 @@ def save_weights(model: nn.Module, name: str, *, folder: Path = FOLDER, **card) 
         ...     save_weights(nn.Linear(2, 1), "line", folder=Path(folder), seed=0).name
         'line.safetensors'
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
     card = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **card}
-    for target, content in ((path, data), (path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())):
-        torn = target.with_suffix(f"{target.suffix}.part")
-        torn.write_bytes(content)
-        torn.replace(target)
+    write_whole(path, data)
+    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     return path

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from labkit import files
 from labkit.datasets import cache
 from labkit.datasets.cache import cache_dir, cached_arrays
 
@@ -129,7 +130,7 @@ def test_read_only_folder_as_reported_by_the_system(folder, monkeypatch):
     def refuse(**_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(cache.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
     with pytest.warns(UserWarning, match="Permission denied.*LABKIT_CACHE"):
         assert_squares(cached_arrays("squares", make_squares, key="v1"))
 

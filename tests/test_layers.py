@@ -17,6 +17,7 @@ PROPOSALS = ("proposals", "baseline_proposals", "selective_search", "edge_boxes"
 # The first pattern that fits says the layer. A module imports from below, or beside it in its own folder.
 LAYERS = (
     ("device", 0),
+    ("files", 0),
     ("weights", 0),
     ("detection.boxes", 1),
     ("denoising.noise", 1),

@@ -8,7 +8,6 @@ while two processes write.
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,8 @@ from pathlib import Path
 from numpy import ascontiguousarray, ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+
+from labkit.files import write_whole
 
 Arrays = dict[str, ndarray]
 
@@ -101,18 +102,8 @@ def _read(path: Path, key: str) -> Arrays:
 
 
 def _write(path: Path, arrays: Arrays, key: str) -> None:
-    """Store under a temporary name, then rename; a failure leaves no trace."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save(arrays, metadata={"key": key, "sha256": _digest(arrays)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """The arrays with their key and checksum."""
+    write_whole(path, save(arrays, metadata={"key": key, "sha256": _digest(arrays)}))
 
 
 def _digest(arrays: Arrays) -> str:

@@ -9,7 +9,6 @@ File   safetensors: `features` (N, F) float16, `counts` (B,) int64 rows of each 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from labkit.files import write_whole
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -30,8 +31,8 @@ def fingerprint(network: nn.Module) -> str:
         ('Linear', False)
     """
     parts = [type(part).__name__ for part in (network, getattr(network, "backbone", None)) if part is not None]
-    layers = torch.frombuffer(bytearray(repr(network).encode()), dtype=torch.uint8)
-    return f"{' on '.join(parts)}-{_digest([layers, *network.state_dict().values()])[:12]}"
+    learned = repr(network) + _digest(network.state_dict().values())
+    return f"{' on '.join(parts)}-{hashlib.sha256(learned.encode()).hexdigest()[:12]}"
 
 
 def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module, proposals: Sequence[Tensor]) -> int:
@@ -70,15 +71,7 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
         "sha256": _digest([tensors["features"], tensors["counts"]]),
     }
     data = safetensors.torch.save(tensors, notes)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except BaseException:  # a full disk, an impatient student: no trace stays
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), data)
     return len(data)
 
 

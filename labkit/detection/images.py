@@ -62,14 +62,33 @@ def check_batch(
             )
         if labels.shape != boxes.shape[:1]:
             raise ValueError(f"image {i} must have one label a box, got {len(labels)} labels and {len(boxes)} boxes")
-        if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
-            raise ValueError(
-                f"labels of image {i} must lie in 1 to {num_classes - 1}, got {sorted(set(labels.tolist()))}; "
-                "0 is background, and num_classes counts it"
-            )
+        check_labels(labels, name=f"labels of image {i}", num_classes=num_classes)
     brightest = torch.stack([image.amax() for image in images]).amax()
     if brightest > BRIGHTEST:  # one look for all of them: on a GPU it is a wait
         raise ValueError(f"images must be in [0, 1], got a value of {brightest:g}; divide bytes by 255")
+
+
+def check_labels(labels: Tensor, *, name: str = "labels", num_classes: int) -> None:
+    """Nothing, or the error that names the labels that are no class.
+
+    Args:
+        labels: (N,) int64.
+        name: what the message calls them.
+        num_classes: with background.
+
+    Raises:
+        ValueError: a label is outside 1 … num_classes - 1.
+
+    Example:
+        >>> check_labels(torch.tensor([1, 3]), num_classes=3)
+        Traceback (most recent call last):
+        ValueError: labels must lie in 1 to 2, got [1, 3]; 0 is background, and num_classes counts it
+    """
+    if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
+        raise ValueError(
+            f"{name} must lie in 1 to {num_classes - 1}, got {sorted(set(labels.tolist()))}; "
+            "0 is background, and num_classes counts it"
+        )
 
 
 def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import ops
 
 from labkit.detection.boxes import check_boxes, decode_boxes
-from labkit.detection.images import check_proposals
+from labkit.detection.images import check_labels, check_proposals
 from labkit.detection.roi_head import select_detections
 
 MARGIN = -1.0  # a background row at or below it costs the SVM nothing
@@ -83,8 +83,7 @@ def class_overlaps(proposals: Tensor, boxes: Tensor, labels: Tensor, *, num_clas
         >>> iou, truth[0, 1]
         (tensor([[0., 1.]]), tensor([0., 0., 4., 2.]))
     """
-    if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
-        raise ValueError(f"labels must lie in 1 to {num_classes - 1}, got {labels.unique().tolist()}; 0 is background")
+    check_labels(labels, num_classes=num_classes)
     iou = torch.zeros(len(proposals), num_classes - 1, device=proposals.device)
     truth = torch.zeros(len(proposals), num_classes - 1, 4, device=proposals.device)
     for label in labels.unique().tolist():
@@ -212,8 +211,10 @@ def fit_svm(
             svm.fit(scaled[chosen].cpu().numpy(), signs[chosen].cpu().numpy())
         weight = torch.from_numpy(svm.coef_[0]).to(scaled)
         bias = torch.tensor(svm.intercept_[0]).to(scaled)
+        if turn == rounds - 1:
+            break
         hard = hard_negatives(scaled @ weight + bias, is_background, chosen, added)
-        if not len(hard) or turn == rounds - 1:
+        if not len(hard):
             break
         history.append(len(hard))
         chosen[hard] = True
