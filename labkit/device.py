@@ -1,7 +1,8 @@
 """Which device, which precision, which seed: what the lab asks of the machine it runs on.
 
 Precision   one word: "bf16", "fp16" or "fp32". Matrix products and convolutions are computed in it;
-            weights, losses and everything else stay fp32.
+            weights, losses and everything else stay fp32. It follows from what the device is, never from a
+            stopwatch, so that the same machine gives the same numbers every day. LABKIT_PRECISION overrides it.
 """
 
 import contextlib
@@ -11,16 +12,14 @@ import os
 import platform
 import random
 import sys
-import time
 
 import numpy as np
 import torch
-from torch import nn
 
 DEVICES = ("cuda", "xpu", "mps", "cpu")  # in the order they are tried
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-BF16_UNITS = ("amx_bf16", "avx512_bf16")  # of a CPU, the faster first
-CLEARLY_FASTER = 1.3  # bf16 measured 2.8 to 3.6 times as fast as fp32 on AMX, 1.7 to 1.9 on AVX-512
+# A CPU's units for bf16, the faster first: convolutions train 2.8 to 3.6 and 1.7 to 1.9 times as fast as in fp32.
+BF16_UNITS = ("amx_bf16", "avx512_bf16")
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -53,16 +52,19 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def precision(device: str | torch.device) -> str:
-    """The fastest precision that is safe to train in on this device: "bf16", "fp16" or "fp32".
+    """The precision to train in on this device: "bf16", "fp16" or "fp32".
 
-    bf16 on GPUs that compute in it, and on CPUs that do (AMX, AVX-512) where a short measurement confirms that it is
-    faster; fp16 (which needs a gradient scaler) on older GPUs with tensor cores; else fp32. Asked once, remembered.
+    That in LABKIT_PRECISION, where it is set. Else bf16 on GPUs and CPUs that compute in it (AMX, AVX-512 BF16);
+    fp16, which needs a gradient scaler, on older GPUs with tensor cores; fp32 on everything else.
+
+    Raises:
+        ValueError: LABKIT_PRECISION holds another word.
 
     Example:
-        >>> precision("cpu") in ("bf16", "fp32")
+        >>> precision("cpu") in ("bf16", "fp16", "fp32")
         True
     """
-    return _probe(torch.device(device))[0]
+    return _choose(torch.device(device))[0]
 
 
 def autocast(device: str | torch.device, *, precision: str | None = None) -> contextlib.AbstractContextManager:
@@ -70,7 +72,7 @@ def autocast(device: str | torch.device, *, precision: str | None = None) -> con
 
     Args:
         device: where the tensors are.
-        precision: "bf16", "fp16" or "fp32"; None takes what `precision(device)` found.
+        precision: "bf16", "fp16" or "fp32"; None takes what `precision(device)` says.
 
     Raises:
         ValueError: the precision is unknown.
@@ -82,9 +84,9 @@ def autocast(device: str | torch.device, *, precision: str | None = None) -> con
         torch.bfloat16
     """
     device = torch.device(device)
-    name = precision if precision is not None else _probe(device)[0]
+    name = _choose(device)[0] if precision is None else precision
     if name not in DTYPES:
-        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {name!r}; None takes the fastest")
+        raise ValueError(f"precision must be one of {', '.join(DTYPES)}, got {name!r}; None takes the device's own")
     if name == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[name])
@@ -103,8 +105,9 @@ def seed_everything(seed: int) -> None:
         >>> torch.equal(first, torch.rand(1))
         True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}; take 0")
+    seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - code that draws from NumPy's global generator is what this is for
     torch.manual_seed(seed)
@@ -119,7 +122,7 @@ def describe() -> str:
         precision    ...
     """
     device = pick_device()
-    name, why = _probe(device)
+    name, why = _choose(device)
     cores = f"{os.cpu_count()} cores ({torch.get_num_threads()} used)"
     facts = {
         "machine": f"{platform.machine()}, {cores}, {_memory()}",
@@ -127,7 +130,7 @@ def describe() -> str:
         "python": platform.python_version(),
         "torch": f"{torch.__version__}, torchvision {_version('torchvision')}",
         "device": f"{device}{_device_name(device)}",
-        "precision": f"{name}: {why}",
+        "precision": f"{name}: {why}; LABKIT_PRECISION=fp32 (bf16, fp16) overrides it",
     }
     return "\n".join(f"{fact:<12} {value}" for fact, value in facts.items())
 
@@ -162,9 +165,21 @@ def _count(kind: str) -> int:
     return torch.get_device_module(kind).device_count()
 
 
-@functools.cache
-def _probe(device: torch.device) -> tuple[str, str]:
+def _choose(device: torch.device) -> tuple[str, str]:
     """The precision and the reason for it."""
+    wanted = os.environ.get("LABKIT_PRECISION")
+    if not wanted:
+        return _own_precision(device)
+    if wanted not in DTYPES:
+        raise ValueError(
+            f"LABKIT_PRECISION must be one of {', '.join(DTYPES)}, got {wanted!r}; or leave it out for the device's own"
+        )
+    return wanted, "LABKIT_PRECISION says so"
+
+
+@functools.cache
+def _own_precision(device: torch.device) -> tuple[str, str]:
+    """The precision that fits what the device is, and the reason."""
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         if capability >= (8, 0):  # Ampere, the first with bf16 tensor cores
@@ -180,29 +195,7 @@ def _probe(device: torch.device) -> tuple[str, str]:
     unit = next((unit for unit in BF16_UNITS if capabilities.get(unit, False)), None)
     if unit is None:  # it would compute in fp32 and convert: slower
         return "fp32", "this CPU does not compute in bf16"
-    gain = _bf16_gain()
-    why = f"bf16 on this CPU's {unit} measured {gain:.1f} times as fast as fp32"
-    return ("bf16" if gain >= CLEARLY_FASTER else "fp32"), why
-
-
-def _bf16_gain(repetitions: int = 8) -> float:
-    """Seconds of a small convolution's training step in fp32 over those in bf16, on the CPU.
-
-    The two take turns, and the shortest of each counts, so that other work on the machine does not decide.
-    """
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-        images = torch.rand(4, 64, 48, 48)
-        network = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
-    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    for _ in range(repetitions + 1):
-        for name, taken in seconds.items():
-            start = time.perf_counter()
-            with torch.enable_grad():  # also where the caller wants no gradients
-                with autocast("cpu", precision=name):
-                    outputs = network(images)
-                outputs.float().square().mean().backward()
-            taken.append(time.perf_counter() - start)
-    return min(seconds["fp32"][1:]) / min(seconds["bf16"][1:])  # the first of each warms up
+    return "bf16", f"this CPU computes in it ({unit})"
 
 
 def _version(package: str) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import time
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from labkit import device as machine
 
 
 @pytest.fixture
-def fresh_probe(monkeypatch):
-    """A probe that remembers nothing from before the test, and takes nothing out of it."""
-    monkeypatch.setattr(machine, "_probe", functools.cache(machine._probe.__wrapped__))
+def other_machine(monkeypatch):
+    """Another machine may be pretended: what is known of this one is forgotten, for the test alone."""
+    monkeypatch.delenv("LABKIT_PRECISION", raising=False)
+    monkeypatch.setattr(machine, "_own_precision", functools.cache(machine._own_precision.__wrapped__))
     return monkeypatch
 
 
@@ -52,28 +54,51 @@ def test_a_wrong_override_names_the_variable(monkeypatch):
 @pytest.mark.parametrize(
     ("capability", "expected"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "fp32")]
 )
-def test_gpu_precision_follows_the_generation(fresh_probe, capability, expected):
-    fresh_probe.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+def test_gpu_precision_follows_the_generation(other_machine, capability, expected):
+    other_machine.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert machine.precision("cuda") == expected
 
 
 @pytest.mark.parametrize(
-    ("unit", "gain", "expected"),
-    [("amx_bf16", 3.5, "bf16"), ("avx512_bf16", 1.7, "bf16"), ("amx_bf16", 1.1, "fp32"), ("avx2", 3.5, "fp32")],
+    ("units", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "bf16"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
 )
-def test_cpu_precision_needs_a_unit_and_a_measured_gain_and_is_remembered(fresh_probe, unit, gain, expected):
-    measured = []
-    fresh_probe.setattr(torch.cpu, "get_capabilities", lambda: {unit: True}, raising=False)
-    fresh_probe.setattr(machine, "_bf16_gain", lambda: measured.append(1) or gain)
+def test_cpu_precision_follows_the_units_of_the_processor(other_machine, units, expected):
+    other_machine.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
     assert [machine.precision("cpu"), machine.precision(torch.device("cpu"))] == [expected, expected]
-    assert len(measured) == int(unit != "avx2")
+    assert expected in machine.describe().splitlines()[-1]
 
 
-def test_the_measurement_is_a_ratio_and_leaves_the_random_numbers_alone():
-    before = torch.get_rng_state()
-    with torch.no_grad():
-        assert 0.01 < machine._bf16_gain(repetitions=2) < 100
-    assert torch.equal(before, torch.get_rng_state())
+def test_no_clock_decides_the_precision(other_machine):
+    for clock in ("perf_counter", "monotonic", "process_time", "time"):
+        other_machine.setattr(time, clock, lambda: pytest.fail("the time was asked"))
+    machine.precision("cpu")
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("units", [{}, {"amx_bf16": True}])
+def test_the_environment_overrides_the_processor(other_machine, name, units):
+    other_machine.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    machine.precision("cpu")  # what was asked before does not stay
+    other_machine.setenv("LABKIT_PRECISION", name)
+    assert machine.precision("cpu") == name
+    assert machine.describe().splitlines()[-1].split()[:2] == ["precision", f"{name}:"]
+    ones = torch.ones(2, 2)
+    with machine.autocast("cpu"):
+        assert (ones @ ones).dtype == machine.DTYPES[name]
+
+
+def test_an_unknown_precision_in_the_environment_is_named(other_machine):
+    other_machine.setenv("LABKIT_PRECISION", "half")
+    with pytest.raises(ValueError, match="LABKIT_PRECISION must be one of bf16, fp16, fp32, got 'half'; or leave it"):
+        machine.precision("cpu")
+    other_machine.setenv("LABKIT_PRECISION", "")  # as if it were not set
+    assert machine.precision("mps") == "fp32"
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -82,12 +107,6 @@ def test_autocast_sets_the_type_inside_and_restores_it(name, dtype):
     with machine.autocast("cpu", precision=name):
         assert (ones @ ones).dtype == dtype
     assert (ones @ ones).dtype == torch.float32
-
-
-def test_autocast_asks_the_probe(monkeypatch):
-    monkeypatch.setattr(machine, "_probe", lambda device: ("bf16", "so says the test"))
-    with machine.autocast("cpu"):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
 
 
 def test_autocast_refuses_an_unknown_precision():
@@ -107,7 +126,14 @@ def test_one_seed_starts_all_generators():
     assert all(a != b for a, b in zip(draw(), first, strict=True))
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, None])
+def test_a_whole_number_of_numpy_is_a_seed():
+    machine.seed_everything(np.int64(7))
+    first = torch.rand(1)
+    machine.seed_everything(7)
+    assert torch.equal(torch.rand(1), first)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True, None, np.True_, np.float64(1)])
 def test_seeds_numpy_cannot_take_are_refused(seed):
     with pytest.raises(ValueError, match="seed must be a whole number from 0"):
         machine.seed_everything(seed)
