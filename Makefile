@@ -21,8 +21,9 @@ help:
 lab demo: .venv/.stamp-lab
 	@$(BIN)/labkit $@ $(ARGS)
 
+# A worker for each core, four at most: each holds a kernel with torch.
 test: .venv/.stamp-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 $(ARGS)
 
 bench: .venv/.stamp-test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
