@@ -68,6 +68,14 @@ def test_the_same_seed_gives_the_same_films_however_many(films):
     assert not torch.equal(films.images[:2], mammograms(2, seed=2).images)
 
 
+def test_whole_numbers_of_any_library_are_whole_numbers():
+    asked = mammograms(np.int64(2), size=(np.int32(80), torch.tensor(64)), seed=np.uint8(3))
+    assert_same(asked, mammograms(2, size=(80, 64), seed=3))
+    regions = lesion_regions(np.int64(2), size=np.int64(64), seed=torch.tensor(3))
+    assert all(map(torch.equal, regions, lesion_regions(2, seed=3)))
+    assert torch.equal(lesion_patches(torch.tensor(2))[0], lesion_patches(2)[0])
+
+
 def test_films_do_not_depend_on_the_number_of_threads(monkeypatch):
     one = mammograms(6, seed=3)
     monkeypatch.setattr(phantoms, "THREADS", 5)
@@ -221,7 +229,11 @@ def test_slope_and_contrast_of_real_films_through_the_same_estimators(real_data)
         ({"count": 2, "cnr": (0.0, 1.0)}, "cnr must be"),
         ({"count": 2, "cnr": (float("nan"), 1.0)}, "cnr must be"),
         ({"count": 2, "normal_fraction": 1.1}, "normal_fraction must"),
-        ({"count": 2, "seed": -1}, "seed must not"),
+        ({"count": 2, "seed": -1}, "seed must be"),
+        ({"count": 2, "seed": 0.5}, "seed must be"),
+        ({"count": 2, "size": 160}, "size must be"),
+        ({"count": 2, "size": (160.5, 128)}, "size must be"),
+        ({"count": 2, "cnr": 1.0}, "cnr must be"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -304,7 +316,10 @@ def test_patches_are_half_lesions():
         (lesion_regions, {"count": 1, "size": (64, 64)}, "size must be"),
         (lesion_regions, {"count": 1, "lesion_size": (20, 20)}, "lesion_size must be"),
         (lesion_patches, {"count": 1, "size": 20}, "size must be"),
-        (lesion_patches, {"count": 1, "seed": -2}, "seed must not"),
+        (lesion_patches, {"count": 1, "seed": -2}, "seed must be"),
+        (lesion_patches, {"count": 1, "seed": 1.5}, "seed must be"),
+        (lesion_regions, {"count": 1, "lesion_size": 20}, "lesion_size must be"),
+        (lesion_regions, {"count": 1, "lesion_size": (12, float("inf"))}, "lesion_size must be"),
         (lesion_patches, {"count": 1, "cnr": (2.0, 1.0)}, "cnr must be"),
         (lesion_regions, {"count": 1, "cnr": (1.0,)}, "cnr must be"),
     ],

@@ -12,6 +12,7 @@ from numpy import array, ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from labkit.datasets.arguments import whole_number
 from labkit.datasets.cache import cached_arrays
 from labkit.datasets.phantoms import Mammograms, mammograms
 from labkit.detection import baseline_proposals
@@ -61,8 +62,10 @@ def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}; mind the spelling")
     total, seed = PARTS[part]
-    if count is not None and not 1 <= count <= total:
-        raise ValueError(f"count must be from 1 to {total}, got {count}; leave it out for all films")
+    if count is not None:
+        count = whole_number(count, "count", least=1, cure="leave it out for all films")
+        if count > total:
+            raise ValueError(f"count must be at most {total}, got {count}; leave it out for all films")
     films = mammograms(count or total, seed=seed)
 
     def make() -> dict[str, ndarray]:

@@ -11,6 +11,8 @@ Profile   A (1 - (r / R)^2)^v, the designer nodule of Burgess, Jacobson and Judy
 import numpy as np
 from numpy import ndarray
 
+from labkit.datasets.arguments import two_values
+
 # A reader's circle ends where the lesion sinks into the tissue; thin ends of spicules stay outside.
 VISIBLE = 0.2
 # Contrast is measured against an elliptic ring from 1.2 to 2 lesion radii; the gap keeps the soft rim out of
@@ -202,10 +204,13 @@ def contrast_to_noise(image: ndarray, box: ndarray, *, tissue_above: float = 0.1
     return float((inside.mean() - ring.mean()) / ring.std())
 
 
-def check_contrast(cnr: tuple[float, float]) -> None:
-    """Raise ValueError unless `cnr` is a (low, high) range of positive contrasts."""
-    if len(cnr) != 2 or not 0 < cnr[0] <= cnr[1] < 20:
-        raise ValueError(f"cnr must be (low, high), 0 < low <= high < 20, got {cnr}; real masses lie in (0.8, 2.4)")
+def check_contrast(cnr: tuple[float, float]) -> tuple[float, float]:
+    """The range (low, high) as floats; ValueError unless it is one of positive contrasts."""
+    rule = "cnr must be (low, high), 0 < low <= high < 20; real masses lie in (0.8, 2.4)"
+    low, high = two_values(cnr, rule)
+    if not 0 < low <= high < 20:
+        raise ValueError(f"{rule}, got {cnr}")
+    return float(low), float(high)
 
 
 def draw_contrast(generator: np.random.Generator, cnr: tuple[float, float]) -> float:

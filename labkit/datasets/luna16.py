@@ -5,10 +5,13 @@ Centres are world coordinates x y z in millimetres. Licences: LUNA16 CC BY 4.0, 
 """
 
 import csv
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from labkit.datasets.arguments import read_words, user_path
 
 # Other lists of nodules with the same name circulate: the number of rows tells them apart.
 ROWS = {"newseriesuids.csv": 888, "newannotations.csv": 1186, "newannotations_excluded.csv": 35192}
@@ -35,7 +38,7 @@ def load(
         ValueError: a file has another number of rows, a row is not numbers, or a scan is not listed.
         FileNotFoundError: a file is missing.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     series = {_scan(row[0]): i for i, row in enumerate(_read(folder / "newseriesuids.csv", columns=1))}
     scans, values = _numbers(folder / submission, series)
     detections = [{"centers": rows[:, :3], "scores": rows[:, 3]} for rows in _by_scan(scans, values, len(series))]
@@ -53,8 +56,8 @@ def load(
 
 
 def _read(path: Path, *, columns: int) -> list[list[str]]:
-    with path.open(newline="") as file:
-        rows = list(csv.reader(line.replace("\t", ",") for line in file))  # the submission has tabs
+    lines = read_words(path).replace("\t", ",").splitlines()  # the submission has tabs
+    rows = [row for row in csv.reader(lines) if row]
     if rows and rows[0][0] == "seriesuid":
         rows = rows[1:]
     expected = ROWS.get(path.name, len(rows))
@@ -80,6 +83,8 @@ def _numbers(path: Path, series: dict[str, int]) -> tuple[Tensor, Tensor]:
             values.append([float(text) for text in row[1:]])
         except ValueError as error:
             raise ValueError(f"{path} must hold numbers, got {row}; {error}") from error
+        if not all(map(math.isfinite, values[-1])):
+            raise ValueError(f"{path} must hold finite numbers, got {row}; leave such marks out")
     return torch.tensor(scans, dtype=torch.long), torch.tensor(values, dtype=torch.float64).reshape(-1, 4)
 
 

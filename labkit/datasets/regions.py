@@ -7,6 +7,7 @@ Labels    1 benign (circumscribed), 2 malignant (spiculated).
 Region i of a seed is the same however many are made. `labkit.datasets.phantoms` offers both functions too.
 """
 
+import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from labkit.datasets.anatomy import detect, tissue_attenuation
+from labkit.datasets.arguments import two_values, whole_number
 from labkit.datasets.cache import cached_arrays
 from labkit.datasets.lesions import check_contrast, draw_contrast, mass_shape, visible_box
 from labkit.datasets.placement import place_lesion
@@ -58,10 +60,11 @@ def lesion_regions(
         >>> images.shape, boxes.shape, labels.tolist()
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 4]), [1, 2])
     """
-    low, high = float(lesion_size[0]), float(lesion_size[1])
-    if not (low >= 6 and 1.5 * low <= high):
-        raise ValueError(f"lesion_size must be (low, high), low >= 6, high >= 1.5 low, got {lesion_size}; try (12, 40)")
-    _check(count, size, seed, cnr, smallest=high + 8)
+    rule = "lesion_size must be (low, high), low >= 6, high >= 1.5 low; try (12, 40)"
+    low, high = map(float, two_values(lesion_size, rule))
+    if not (low >= 6 and 1.5 * low <= high < math.inf):
+        raise ValueError(f"{rule}, got {lesion_size}")
+    count, size, seed, cnr = _checked(count, size, seed, cnr, smallest=high + 8)
     labels = np.arange(count) % 2 + BENIGN
     images, boxes = _make(labels, size, seed, (low, high), cnr, stream=1)
     return images, boxes, torch.from_numpy(labels)
@@ -89,7 +92,7 @@ def lesion_patches(
         >>> images.shape, has_lesion.tolist()
         (torch.Size([4, 1, 64, 64]), [0, 1, 0, 1])
     """
-    _check(count, size, seed, cnr, smallest=48)
+    count, size, seed, cnr = _checked(count, size, seed, cnr, smallest=48)
     labels = np.array([0, BENIGN, 0, MALIGNANT])[np.arange(count) % 4]
     images, _ = _make(labels, size, seed, (12, 40), cnr, stream=2)
     return images, torch.arange(count) % 2
@@ -150,12 +153,13 @@ def _mass_of_size(generator: np.random.Generator, lesion_size: tuple[float, floa
             return shape
 
 
-def _check(count: int, size: int, seed: int, cnr: tuple[float, float], *, smallest: float) -> None:
-    """Raise ValueError for the arguments that both makers share."""
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}; ask for one region or more")
-    if not isinstance(size, int) or size < smallest:
-        raise ValueError(f"size must be a whole number of at least {smallest:g}, got {size!r}; make the regions larger")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
-    check_contrast(cnr)
+def _checked(
+    count: int, size: int, seed: int, cnr: tuple[float, float], *, smallest: float
+) -> tuple[int, int, int, tuple[float, float]]:
+    """The arguments that both makers share, in plain types; ValueError where one is out of its range."""
+    return (
+        whole_number(count, "count", least=1, cure="ask for one region or more"),
+        whole_number(size, "size", least=math.ceil(smallest), cure="make the regions larger"),
+        whole_number(seed, "seed", least=0, cure="take 0 or more"),
+        check_contrast(cnr),
+    )

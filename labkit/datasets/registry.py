@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from labkit.datasets.arguments import read_words
 from labkit.datasets.mias_info import info_problems
 
 # SHA-256 over lines "sha256  name\n", sorted by name. Measured on the annotations, images and lists of train
@@ -58,7 +59,7 @@ def check_bccd(folder: Path) -> str:
         ValueError: a file is missing or differs.
     """
     lists = [f"ImageSets/Main/{split}.txt" for split in ("train", "val")]
-    names = [name for path in lists if (folder / path).is_file() for name in (folder / path).read_text().split()]
+    names = [name for path in lists if (folder / path).is_file() for name in read_words(folder / path).split()]
     wanted = lists + [f"Annotations/{name}.xml" for name in names] + [f"JPEGImages/{name}.jpg" for name in names]
     absent = [name for name in wanted if not (folder / name).is_file()]
     if absent:
