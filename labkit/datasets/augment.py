@@ -1,4 +1,4 @@
-"""Images with boxes on their way into training: turned over at random, boxes with them; and batches as lists.
+"""Images with boxes on their way into training: flipped at random with their boxes, and collated into batches.
 
 Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x.
 """
@@ -34,7 +34,7 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
 
 
 class Flipped(Dataset):
-    """The same images, each turned over at random along x, along y, both or neither.
+    """The same images, each flipped at random: left and right, top and bottom, both or neither.
 
     Example:
         >>> from labkit.datasets.phantoms import mammograms
@@ -57,11 +57,11 @@ class Flipped(Dataset):
         return image, target
 
 
-def as_lists(pairs: list[tuple]) -> tuple[list, list]:
-    """(images, targets): the `collate_fn` of every detector, whose images have as many boxes as they like.
+def collate_fn(pairs: list[tuple]) -> tuple[list, list]:
+    """(images, targets), two lists: the `collate_fn=` of a DataLoader for detectors, whose images differ in boxes.
 
     Example:
-        >>> as_lists([("image 0", "target 0"), ("image 1", "target 1")])
+        >>> collate_fn([("image 0", "target 0"), ("image 1", "target 1")])
         (['image 0', 'image 1'], ['target 0', 'target 1'])
     """
     images, targets = zip(*pairs, strict=True)

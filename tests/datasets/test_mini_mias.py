@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.datasets import download, mias_info, mini_mias
+from labkit.datasets import mias_info, mini_mias
+from labkit.datasets.fetch import download
 
 TABLE = """Some text that mentions a film.
 =====

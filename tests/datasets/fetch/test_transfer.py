@@ -8,7 +8,7 @@ import requests
 import urllib3
 from http_server import serve
 
-from labkit.datasets import transfer
+from labkit.datasets.fetch import transfer
 
 CONTENT = random.Random(0).randbytes(300_000)
 

@@ -1,11 +1,11 @@
-"""Flips carry their boxes along; batches become lists."""
+"""Flips carry their boxes along; batches are collated into two lists."""
 
 import pytest
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from labkit.datasets.augment import Flipped, as_lists, flip
+from labkit.datasets.augment import Flipped, collate_fn, flip
 
 
 def film():
@@ -62,6 +62,6 @@ def test_all_four_sides_come_up_and_their_boxes_fit():
 
 
 def test_a_batch_is_two_lists():
-    images, targets = as_lists([film(), film()])
+    images, targets = collate_fn([film(), film()])
     assert [image.shape for image in images] == [(1, 6, 10)] * 2
     assert [target["labels"].tolist() for target in targets] == [[2], [2]]

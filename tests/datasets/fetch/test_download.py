@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from http_server import serve
 
-from labkit.datasets import download, registry, transfer
+from labkit.datasets.fetch import download, registry, transfer
 
 FILES = {"top/README": b"read me", "top/data/list.txt": b"a b", "top/data/deep/a.bin": bytes(range(250)) * 40}
 
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_is_needed(tiny, archive, cache
     elif moment == "downloading":
         (cache / ".tiny.zip.part").symlink_to("/dev/full")
     elif moment == "unpacking":
-        monkeypatch.setattr("labkit.datasets.archives.shutil.copyfileobj", full_disk)
+        monkeypatch.setattr("labkit.datasets.fetch.archives.shutil.copyfileobj", full_disk)
     else:
         monkeypatch.setattr(download.json, "dumps", full_disk)
     with serve(archive.read_bytes()) as server:

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from labkit.datasets import archives
+from labkit.datasets.fetch import archives
 
 MEGABYTE = 1 << 20
 

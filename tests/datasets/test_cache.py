@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from labkit import files
 from labkit.datasets import cache
 from labkit.datasets.cache import cache_dir, cached_arrays
 
@@ -127,10 +126,10 @@ def test_read_only_folder(folder):
 
 
 def test_read_only_folder_as_reported_by_the_system(folder, monkeypatch):
-    def refuse(**_):
+    def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(cache, "write_whole", refuse)
     with pytest.warns(UserWarning, match="Permission denied.*LABKIT_CACHE"):
         assert_squares(cached_arrays("squares", make_squares, key="v1"))
 

@@ -17,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from labkit.datasets.archives import unpack
 from labkit.datasets.cache import cache_dir
-from labkit.datasets.registry import SETS, RealSet, file_sha256
-from labkit.datasets.transfer import resume_download, tag_path
+from labkit.datasets.fetch.archives import unpack
+from labkit.datasets.fetch.registry import SETS, RealSet, file_sha256
+from labkit.datasets.fetch.transfer import resume_download, tag_path
 
 MANIFEST = "manifest.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
@@ -30,7 +30,7 @@ def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | 
     """Folder of a set, fetched if it is not there; a damaged one is made again.
 
     Args:
-        name: a key of `labkit.datasets.registry.SETS`.
+        name: a key of `labkit.datasets.fetch.registry.SETS`.
         archive: take this file instead of the download; it is left as it is.
         folder: where the set goes; by default the cache.
 

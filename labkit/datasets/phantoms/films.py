@@ -25,15 +25,12 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from labkit.datasets.anatomy import FILM_MM, Patient, breast_attenuation, detect
 from labkit.datasets.arguments import two_values, whole_number
 from labkit.datasets.cache import cached_arrays
-from labkit.datasets.lesions import check_contrast, cluster_shape, draw_contrast, mass_shape
-from labkit.datasets.placement import place_lesion
-from labkit.datasets.regions import lesion_patches, lesion_regions
+from labkit.datasets.phantoms.anatomy import FILM_MM, Patient, breast_attenuation, detect
+from labkit.datasets.phantoms.lesions import check_contrast, cluster_shape, draw_contrast, mass_shape
+from labkit.datasets.phantoms.placement import place_lesion
 from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row, split_by_patient
-
-__all__ = ["Mammograms", "lesion_patches", "lesion_regions", "mammograms"]
 
 CIRCUMSCRIBED, SPICULATED, CALCIFICATIONS = 0, 1, 2
 BENIGN, MALIGNANT = 1, 2

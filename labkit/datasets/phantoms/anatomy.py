@@ -11,7 +11,7 @@ from numpy import ndarray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from labkit.datasets.texture import power_law_field
+from labkit.datasets.phantoms.texture import power_law_field
 
 FILM_MM = 160.0  # height of every film; the pixel size is this over the image's height
 FULL_SCALE = 3.0  # attenuation that the film shows as 1
