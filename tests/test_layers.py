@@ -58,6 +58,7 @@ OUTSIDE = {
     "tqdm": ["training", "datasets.*"],
     "safetensors": ["weights", "training", "datasets.*", "detection.*", "denoising.*"],
     "pooch": ["datasets.*"],
+    "filelock": ["datasets.fetch.*"],
     "requests": ["datasets.*"],
     "urllib3": ["datasets.*"],
     "PIL": ["datasets.*", "widgets"],

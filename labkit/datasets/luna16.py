@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from labkit.datasets.arguments import read_words, user_path
+from labkit.datasets.cache import cache_dir
 
 # Other lists of nodules with the same name circulate: the number of rows tells them apart.
 ROWS = {"newseriesuids.csv": 888, "newannotations.csv": 1186, "newannotations_excluded.csv": 35192}
@@ -19,14 +20,15 @@ UNKNOWN_DIAMETER = 10.0  # mm, what LUNA16's own script takes where an excluded 
 
 
 def load(
-    folder: str | Path, *, submission: str = "dpn26bs32.csv"
+    folder: str | Path | None = None, *, submission: str = "dpn26bs32.csv"
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
     """Marks of a submission and the nodules to be found, ready for `froc` with `hit_center_distance()`.
 
     Used in notebook 04.
 
     Args:
-        folder: holds newseriesuids.csv, newannotations.csv, newannotations_excluded.csv and the submission.
+        folder: holds newseriesuids.csv, newannotations.csv, newannotations_excluded.csv and the submission; by
+            default the one that `labkit data list` names.
         submission: file name of the marks, columns seriesuid, coordX, coordY, coordZ, probability.
 
     Returns:
@@ -38,7 +40,9 @@ def load(
         ValueError: a file has another number of rows, a row is not numbers, or a scan is not listed.
         FileNotFoundError: a file is missing.
     """
-    folder = user_path(folder)
+    folder = cache_dir() / "luna16" if folder is None else user_path(folder)
+    if not (folder / "newseriesuids.csv").is_file():
+        raise FileNotFoundError(f"{folder} holds no newseriesuids.csv; labkit data list says where to get it")
     series = {_scan(row[0]): i for i, row in enumerate(_read(folder / "newseriesuids.csv", columns=1))}
     scans, values = _numbers(folder / submission, series)
     detections = [{"centers": rows[:, :3], "scores": rows[:, 3]} for rows in _by_scan(scans, values, len(series))]

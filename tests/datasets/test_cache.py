@@ -177,6 +177,17 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     assert "labkit" in str(cache_dir()).lower()
 
 
+def test_a_cache_of_nobody_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", "~nosuchuser/x")
+    with pytest.raises(ValueError, match=r"^LABKIT_CACHE names no folder: ~nosuchuser/x: .*; write the folder in full"):
+        cached_arrays("squares", make_squares, key="v1")
+    monkeypatch.delenv("LABKIT_CACHE")
+    monkeypatch.setattr(cache.os, "access", lambda *_: False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: f"~nosuchuser/{name}")  # what it gives where there is no home
+    with pytest.raises(ValueError, match=r"there is no home folder for the cache .*; set LABKIT_CACHE to a folder"):
+        cache_dir()
+
+
 def test_a_good_run_warns_of_nothing(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
