@@ -3,12 +3,23 @@
 Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from labkit.datasets.splits import Target
 
-def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor, dict[str, Tensor]]:
+
+class LabelledImages(Protocol):
+    """A data set of images with their targets."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
+
+
+def flip(image: Tensor, target: Target, *, axis: str) -> tuple[Tensor, Target]:
     """The image and its target, mirrored.
 
     Args:
@@ -17,7 +28,7 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
         axis: "x" swaps left and right, "y" top and bottom.
 
     Raises:
-        ValueError: axis is neither.
+        ValueError: axis is neither, or the image has another form.
 
     Example:
         >>> image, target = flip(torch.zeros(1, 5, 9), {"boxes": torch.tensor([[1.0, 2, 3, 4]])}, axis="x")
@@ -26,6 +37,8 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
     """
     if axis not in ("x", "y"):
         raise ValueError(f'axis must be "x" or "y", got {axis!r}; "x" swaps left and right')
+    if image.ndim != 3:
+        raise ValueError(f"image must have shape (C, H, W), got {tuple(image.shape)}; write image[None] for (H, W)")
     x1, y1, x2, y2 = target["boxes"].unbind(dim=1)
     height, width = image.shape[1:]
     if axis == "x":
@@ -43,13 +56,13 @@ class Flipped(Dataset):
         torch.Size([1, 80, 64])
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: LabelledImages):
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         image, target = self.dataset[index]
         for axis, draw in zip("xy", torch.rand(2).tolist(), strict=True):
             if draw < 0.5:

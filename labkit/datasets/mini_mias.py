@@ -207,7 +207,7 @@ def _target(rows: list[Row], reduce: int) -> dict[str, Tensor]:
     x, y, radius = circles.unbind(1)
     row = SIDE - y  # Info.txt counts y from the bottom
     boxes = torch.stack((x - radius, row - radius, x + radius, row + radius), dim=1).clamp(0, SIDE)  # (N, 4)
-    labels = torch.tensor(["BM".index(row.severity) + 1 for row in lesions], dtype=torch.int64)
+    labels = torch.tensor([2 if row.severity == "M" else 1 for row in lesions], dtype=torch.int64)
     kinds = torch.tensor([KINDS.index(row.kind) for row in lesions], dtype=torch.int64)
     worst = labels.max() if len(lesions) else torch.tensor(0)
     return {"boxes": boxes / reduce, "labels": labels, "kinds": kinds, "image_label": worst}

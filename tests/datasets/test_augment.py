@@ -50,6 +50,8 @@ def test_a_film_without_boxes():
 def test_an_unknown_axis_is_refused():
     with pytest.raises(ValueError, match="swaps left and right"):
         flip(*film(), axis="h")
+    with pytest.raises(ValueError, match=r"image must have shape \(C, H, W\), got \(6, 10\)"):
+        flip(film()[0][0], film()[1], axis="x")
 
 
 def test_all_four_sides_come_up_and_their_boxes_fit():

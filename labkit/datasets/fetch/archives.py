@@ -15,10 +15,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 CHUNK = 1 << 20  # bytes read at a time
 MAX_RATIO = 200  # bytes unpacked per byte packed; images reach 10, text 20, a bomb 1000
+OTHER_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # in a zip; Python's bzip2 unpacks 575 MB in one read of 350 bytes
 BAD_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # no disk could hold them
 MAX_HEADER = 16 << 20  # bytes; no single read needs more, a tar header that asks for more is a bomb
@@ -82,26 +83,31 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int = 10_0
 
 
 def _members(archive: Path, limit: int) -> Iterator[Member]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                mode = stat.S_IFMT(info.external_attr >> 16)
-                if info.is_dir():
-                    yield Member(info.filename, 0, None)
-                elif mode not in (0, stat.S_IFREG) or info.flag_bits & 1:
-                    raise ValueError(f"{info.filename!r} is a link, a device or encrypted")
-                elif info.compress_type not in METHODS:
-                    packed_by = zipfile.compressor_names.get(info.compress_type, f"method {info.compress_type}")
-                    raise ValueError(f"{info.filename!r} is packed by {packed_by}; expected stored or deflate")
-                else:
-                    with file.open(info) as content:
-                        yield Member(info.filename, info.file_size, content)
-        return
+    return _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limit)
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            mode = stat.S_IFMT(info.external_attr >> 16)
+            if info.is_dir():
+                yield Member(info.filename, 0, None)
+            elif mode not in (0, stat.S_IFREG) or info.flag_bits & 1:
+                raise ValueError(f"{info.filename!r} is a link, a device or encrypted")
+            elif info.compress_type not in METHODS:
+                packed_by = OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+                raise ValueError(f"{info.filename!r} is packed by {packed_by}; expected stored or deflate")
+            else:
+                with file.open(info) as content:
+                    yield Member(info.filename, info.file_size, content)
+
+
+def _tar_members(archive: Path, limit: int) -> Iterator[Member]:
     with archive.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = _Limited(gzip.GzipFile(fileobj=raw) if packed else raw, limit)
-        with tarfile.open(fileobj=stream, mode="r:") as file:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as file:  # tarfile needs no more than it has
             for info in file:
                 if not (info.isreg() or info.isdir()) or info.issparse():
                     raise ValueError(f"{info.name!r} is a link, a device or another special file")

@@ -88,7 +88,7 @@ def _fetch_alone(name: str, archive: Path | None, folder: Path) -> Path:
         except (OSError, ValueError) as error:
             if archive is None:
                 _forget(known, folder.parent)
-            if getattr(error, "errno", None) not in FULL:
+            if not isinstance(error, OSError) or error.errno not in FULL:
                 raise
             raise OSError(error.errno, _space_sentence(known, folder.parent, download=archive is None)) from error
     if archive is None:
@@ -135,8 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(_line(name) for name in SETS))
         return 0
     except (OSError, ValueError) as error:
-        own_words = isinstance(error, OSError) and error.strerror and error.filename is None
-        print(f"labkit data: {error.strerror if own_words else error}", file=sys.stderr)
+        told = error.strerror if isinstance(error, OSError) and error.filename is None else None
+        print(f"labkit data: {told or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nlabkit data: stopped; the same command goes on with what has come so far", file=sys.stderr)
