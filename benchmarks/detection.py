@@ -17,7 +17,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from labkit.datasets.augment import as_lists
+from labkit.datasets.augment import collate_fn
 from labkit.datasets.phantoms import mammograms
 from labkit.detection.backbone import Backbone
 from labkit.detection.faster_rcnn import FasterRCNN
@@ -122,7 +122,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     films = mammograms(options.batch, seed=0, normal_fraction=0)
-    images, targets = as_lists([films[i] for i in range(len(films))])
+    images, targets = collate_fn([films[i] for i in range(len(films))])
     model = ours()
     theirs = torchvisions(model)
 

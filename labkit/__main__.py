@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int | None:
         from labkit import doctor  # loads torch, which takes seconds
 
         return doctor.main()
-    from labkit.datasets import download
+    from labkit.datasets.fetch import download
 
     return download.main(rest)
 

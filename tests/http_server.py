@@ -19,7 +19,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if server.says_length:
+            self.send_header("Content-Length", str(len(content) - start))
         if server.encoding:
             self.send_header("Content-Encoding", server.encoding)
         if server.tag:
@@ -33,10 +34,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(content, *, ranges=True, breaks=(), tag='"one"', status=None, encoding=None):
+def serve(content, *, ranges=True, breaks=(), tag='"one"', status=None, encoding=None, says_length=True):
     """A running server with `url` and `requests` (the Range of each); `breaks` are the bytes each answer gets to."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.content, server.ranges, server.breaks = content, ranges, list(breaks)
+    server.says_length = says_length
     server.tag, server.status, server.encoding, server.requests = tag, status, encoding, []
     server.url = f"http://127.0.0.1:{server.server_port}/files/set.zip"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

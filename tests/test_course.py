@@ -322,7 +322,7 @@ def test_unknown_arguments_are_refused(arguments, capsys):
 
 
 def test_the_rest_of_a_data_command_goes_to_the_downloader(monkeypatch):
-    download = pytest.importorskip("labkit.datasets.download")
+    download = pytest.importorskip("labkit.datasets.fetch.download")
     seen = []
     monkeypatch.setattr(download, "main", lambda arguments: seen.append(arguments))
     assert command_line.main(["data", "get", "bccd", "--from", "x.zip"]) == 0

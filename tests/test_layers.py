@@ -14,7 +14,8 @@ import labkit
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn")
 PROPOSALS = ("proposals", "baseline_proposals", "selective_search", "edge_boxes")
-# The first pattern that fits says the layer. A module imports from below, or beside it in its own folder.
+# The first pattern that fits says the layer. A module imports from below, or beside it in its own folder, where
+# a folder inside it counts too: datasets.phantoms and datasets.fetch are in datasets.
 LAYERS = (
     ("device", 0),
     ("files", 0),
@@ -58,6 +59,7 @@ OUTSIDE = {
     "tqdm": ["training", "datasets.*"],
     "safetensors": ["weights", "training", "datasets.*", "detection.*", "denoising.*"],
     "pooch": ["datasets.*"],
+    "filelock": ["datasets.fetch.*"],
     "requests": ["datasets.*"],
     "urllib3": ["datasets.*"],
     "PIL": ["datasets.*", "widgets"],
@@ -99,7 +101,8 @@ def inside(name, source):
 
 
 def folder_of(name):
-    return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    folder = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    return folder.partition(".")[0]
 
 
 def wrong_way(name, source):

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from labkit.datasets import bccd
-from labkit.datasets.augment import Flipped, as_lists
+from labkit.datasets.augment import Flipped, collate_fn
 from labkit.detection.evaluation import average_precision
 from labkit.detection.shipped import cell_detector
 from labkit.device import pick_device, seed_everything
@@ -52,7 +52,7 @@ def train(folder: Path | None, *, epochs: int = EPOCHS, checkpoint: Path | None 
     images = Flipped(
         torch.utils.data.ConcatDataset([Kept(first, range(len(first)), light=0.1), Kept(second, others, light=0.1)])
     )
-    loader = DataLoader(images, BATCH, shuffle=True, drop_last=True, collate_fn=as_lists)
+    loader = DataLoader(images, BATCH, shuffle=True, drop_last=True, collate_fn=collate_fn)
     model = cell_detector(pretrained=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-2)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * len(loader), pct_start=0.15)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.ops import nms
 
-from labkit.datasets.augment import Flipped, as_lists
+from labkit.datasets.augment import Flipped, collate_fn
 from labkit.datasets.phantoms import mammograms
 from labkit.detection.evaluation import average_precision
 from labkit.detection.froc import froc, hit_center_in_box, sensitivity_at
@@ -32,7 +32,7 @@ def train(epochs: int = EPOCHS, checkpoint: Path | None = None):
     seed_everything(SEED)
     model = lesion_detector(film_backbone(frozen=False))
     loader = DataLoader(
-        Flipped(mammograms(FILMS, seed=TRAIN_FILMS)), BATCH, shuffle=True, drop_last=True, collate_fn=as_lists
+        Flipped(mammograms(FILMS, seed=TRAIN_FILMS)), BATCH, shuffle=True, drop_last=True, collate_fn=collate_fn
     )
     heads = [*model.rpn.parameters(), *model.roi_head.parameters()]
     optimizer = torch.optim.AdamW(

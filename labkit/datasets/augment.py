@@ -1,14 +1,25 @@
-"""Images with boxes on their way into training: turned over at random, boxes with them; and batches as lists.
+"""Images with boxes on their way into training: flipped at random with their boxes, and collated into batches.
 
 Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x.
 """
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from labkit.datasets.splits import Target
 
-def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor, dict[str, Tensor]]:
+
+class LabelledImages(Protocol):
+    """A data set of images with their targets."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
+
+
+def flip(image: Tensor, target: Target, *, axis: str) -> tuple[Tensor, Target]:
     """The image and its target, mirrored.
 
     Args:
@@ -17,7 +28,7 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
         axis: "x" swaps left and right, "y" top and bottom.
 
     Raises:
-        ValueError: axis is neither.
+        ValueError: axis is neither, or the image has another form.
 
     Example:
         >>> image, target = flip(torch.zeros(1, 5, 9), {"boxes": torch.tensor([[1.0, 2, 3, 4]])}, axis="x")
@@ -26,6 +37,8 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
     """
     if axis not in ("x", "y"):
         raise ValueError(f'axis must be "x" or "y", got {axis!r}; "x" swaps left and right')
+    if image.ndim != 3:
+        raise ValueError(f"image must have shape (C, H, W), got {tuple(image.shape)}; write image[None] for (H, W)")
     x1, y1, x2, y2 = target["boxes"].unbind(dim=1)
     height, width = image.shape[1:]
     if axis == "x":
@@ -34,7 +47,7 @@ def flip(image: Tensor, target: dict[str, Tensor], *, axis: str) -> tuple[Tensor
 
 
 class Flipped(Dataset):
-    """The same images, each turned over at random along x, along y, both or neither.
+    """The same images, each flipped at random: left and right, top and bottom, both or neither.
 
     Example:
         >>> from labkit.datasets.phantoms import mammograms
@@ -43,13 +56,13 @@ class Flipped(Dataset):
         torch.Size([1, 80, 64])
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: LabelledImages):
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         image, target = self.dataset[index]
         for axis, draw in zip("xy", torch.rand(2).tolist(), strict=True):
             if draw < 0.5:
@@ -57,11 +70,11 @@ class Flipped(Dataset):
         return image, target
 
 
-def as_lists(pairs: list[tuple]) -> tuple[list, list]:
-    """(images, targets): the `collate_fn` of every detector, whose images have as many boxes as they like.
+def collate_fn(pairs: list[tuple]) -> tuple[list, list]:
+    """(images, targets), two lists: the `collate_fn=` of a DataLoader for detectors, whose images differ in boxes.
 
     Example:
-        >>> as_lists([("image 0", "target 0"), ("image 1", "target 1")])
+        >>> collate_fn([("image 0", "target 0"), ("image 1", "target 1")])
         (['image 0', 'image 1'], ['target 0', 'target 1'])
     """
     images, targets = zip(*pairs, strict=True)

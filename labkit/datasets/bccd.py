@@ -6,12 +6,15 @@ Boxes     VOC counts pixels from 1 and includes the last one: xmin 1 is the left
           column. Here pixels count from 0 and x2 is exclusive, so x1 = xmin - 1 and x2 = xmax (y alike). The
           files agree: no xmin is 0, hundreds are 1, and hundreds of xmax equal the width.
 Slips     A box whose ends coincide is a stray click, not a cell of one pixel: it is left out, named and
-          counted in `problems`, as is whatever else cannot be used. Nothing is left out silently.
+          counted in `problems`, as is whatever else cannot be used. Nothing is left out silently. Six red
+          cells are marked twice, 2 pixels apart: both marks stay, as in published scores, and are named.
 Patients  are not recorded; two images may show one smear.
 """
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,9 +25,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from labkit.datasets.arguments import read_words, two_values, user_path, whole_number
 from labkit.datasets.cache import cache_dir
+from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row
 
 CLASSES = ("background", "RBC", "WBC", "Platelets")  # the index is the label
+SAME_CELL = 0.03  # of the longer side: two boxes of one class whose sides are no further apart mark one cell
 
 
 class BloodCells(Dataset):
@@ -32,11 +38,14 @@ class BloodCells(Dataset):
 
     Attributes:
         files: the JPEG of each image.
+        targets: of each image, for the size on disk.
         classes: name of each label; 0 is the background.
-        problems: one sentence for every slip that was left out or mended.
+        problems: one sentence for every slip that was found: left out, mended or kept.
     """
 
-    def __init__(self, files: list[Path], targets: list[dict[str, Tensor]], problems: list[str], size=None):
+    def __init__(
+        self, files: list[Path], targets: list[Target], problems: list[str], size: tuple[int, int] | None = None
+    ):
         self.files, self.targets, self.problems = files, targets, problems
         self.classes = CLASSES
         self.size = size
@@ -44,15 +53,21 @@ class BloodCells(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """Image (3, H, W) float32 in [0, 1]; target with `boxes` (N, 4) xyxy pixels, `labels` (N,) int64."""
-        image = _read_image(self.files[index])
-        target = {name: value.clone() for name, value in self.targets[index].items()}
+        row = one_row(index)
+        image, target = _read_image(self.files[row]), clone_target(self.targets[row])
         if self.size is None:
             return image, target
         scale = torch.tensor([self.size[1] / image.shape[2], self.size[0] / image.shape[1]] * 2)  # x y x y
         image = functional.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
-        return image, target | {"boxes": target["boxes"] * scale}
+        return image.clamp(0, 1), target | {"boxes": target["boxes"] * scale}  # rounding leaves [0, 1] by 2e-7
+
+    def subset(self, choice: Choice) -> "BloodCells":
+        """The images at these positions, in this order; a mask of one bool an image picks too."""
+        rows = chosen_rows(choice, len(self))
+        targets = [clone_target(self.targets[row]) for row in rows]
+        return BloodCells([self.files[row] for row in rows], targets, self.problems, self.size)
 
 
 def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[int, int] | None = None) -> BloodCells:
@@ -68,21 +83,23 @@ def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[
 
     Raises:
         FileNotFoundError: the set or the part is not there.
-        ValueError: an annotation or image is not what it should be; the message names the file.
+        ValueError: an annotation or image is not what it should be (the message names the file), or no image
+            is left.
 
     Example:
         >>> load("no/such/folder")
         Traceback (most recent call last):
         FileNotFoundError: no/such/folder holds no ImageSets/Main/train.txt; run: labkit data get bccd
     """
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size must be (H, W) in pixels, got {size}; write for example size=(240, 320)")
-    folder = cache_dir() / "bccd" if folder is None else Path(folder)
+    size = None if size is None else _checked_size(size)
+    folder = cache_dir() / "bccd" if folder is None else user_path(folder)
     names = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not names.is_file():
         raise FileNotFoundError(f"{folder} holds no ImageSets/Main/{split}.txt; run: labkit data get bccd")
-    files, targets, problems = [], [], []
-    for name in names.read_text().split():
+    files, targets = [], []
+    listed = read_words(names).split()
+    problems = [f"{split}.txt: {name} is named twice, taken once" for name in _twice(listed)]
+    for name in dict.fromkeys(listed):
         picture, annotation = folder / "JPEGImages" / f"{name}.jpg", folder / "Annotations" / f"{name}.xml"
         missing = [path.name for path in (picture, annotation) if not path.is_file()]
         if missing:
@@ -92,13 +109,30 @@ def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[
         files.append(picture)
         targets.append(target)
         problems += slips
+    if not files:
+        raise ValueError(
+            f"{names}: expected names of images, got {len(listed)} and none of them usable; run: labkit data get bccd"
+            + "".join(f"\n{problem}" for problem in problems[:3])
+        )
     if problems:
         warnings.warn(f"bccd {split}: {len(problems)} problem(s): " + "; ".join(problems), stacklevel=2)
     return BloodCells(files, targets, problems, size)
 
 
-def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[dict[str, Tensor], list[str]]:
-    """Target of one VOC file (0-based, x2 and y2 exclusive), and a sentence for each box left out or clipped.
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    cure = "write for example size=(240, 320)"
+    pair = two_values(size, f"size must be (H, W) in pixels; {cure}")
+    name = "size must be (H, W) in pixels: each side"
+    height, width = (whole_number(side, name, least=1, cure=cure) for side in pair)
+    return height, width
+
+
+def _twice(names: list[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[Target, list[str]]:
+    """Target of one VOC file (0-based, x2 and y2 exclusive), and a sentence for each slip in it.
 
     Args:
         path: the XML file.
@@ -109,12 +143,19 @@ def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[dict[str, Tens
     """
     root = _parse_xml(path)
     height, width = (int(_number(path, root, f"size/{side}")) for side in ("height", "width"))
+    if min(height, width) < 1:
+        raise ValueError(
+            f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width}x{height}: "
+            "the tool that wrote it left the size open; write it into <width> and <height>, or fetch the set again"
+        )
     if (height, width) != tuple(image_size):
         raise ValueError(
             f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width}x{height}; "
             "the file belongs to another image"
         )
-    boxes, labels, problems = [], [], []
+    kept: list[list[float]] = []
+    labels: list[int] = []
+    problems: list[str] = []
     for item in root.iter("object"):
         name = (item.findtext("name") or "").strip()
         x1, y1, x2, y2 = (_number(path, item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
@@ -129,16 +170,30 @@ def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[dict[str, Tens
         else:
             if clipped != [x1 - 1, y1 - 1, x2, y2]:
                 problems.append(f"{told} leaves the {width}x{height} image, clipped")
-            boxes.append(clipped)
+            kept.append(clipped)
             labels.append(CLASSES.index(name))
-    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)  # (N, 4), also when N is 0
-    return {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}, problems
+    boxes = torch.tensor(kept, dtype=torch.float32).reshape(-1, 4)  # (N, 4), also when N is 0
+    target = {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}
+    return target, problems + [f"{path.name}: {told}" for told in _marked_twice(target)]
+
+
+def _marked_twice(target: Target) -> list[str]:
+    """A sentence for each pair of boxes that mark one cell."""
+    boxes, labels = target["boxes"], target["labels"]
+    apart = (boxes[:, None] - boxes).abs().amax(dim=2)  # (N, N)
+    longer = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)  # (N,)
+    same = (apart <= SAME_CELL * longer) & (labels[:, None] == labels)
+    return [
+        f"{CLASSES[labels[one]]} at {','.join(f'{side:g}' for side in boxes[one].tolist())} stands twice, "
+        f"{apart[one, other]:g} px apart, both kept"
+        for one, other in same.triu(diagonal=1).nonzero().tolist()
+    ]
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
     """Refuses a document type, the only place where entities that expand to gigabytes can be declared."""
 
-    def doctype(self, name, public_id, system_id):
+    def doctype(self, name: str, public_id: str | None, system_id: str | None) -> None:
         raise ValueError("a DOCTYPE, which an annotation never needs")
 
 
@@ -152,8 +207,8 @@ def _parse_xml(path: Path) -> ElementTree.Element:
 def _number(path: Path, item: ElementTree.Element, place: str) -> float:
     text = item.findtext(place)
     try:
-        value = float(text)
-    except (TypeError, ValueError):
+        value = math.nan if text is None else float(text)
+    except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{path}: expected a number in <{place}>, got {text!r}; fetch the set again")
@@ -162,16 +217,28 @@ def _number(path: Path, item: ElementTree.Element, place: str) -> float:
 
 def _image_size(path: Path) -> tuple[int, int]:
     """(H, W) from the header, without decoding."""
+    with _open_jpeg(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _open_jpeg(path: Path) -> Iterator[Image.Image]:
+    """The file, if it is a JPEG of reasonable size; whatever its name, no other decoder is tried."""
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(path, formats=("JPEG",))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: expected a JPEG image, got something else; fetch the set again") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: expected an image of 640 by 480 pixels, got a bomb ({error})") from error
+    with opened as image:
+        yield image
 
 
 def _read_image(path: Path) -> Tensor:
     try:
-        with Image.open(path) as image:
+        with _open_jpeg(path) as image:
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3) uint8
     except OSError as error:
         raise ValueError(f"{path}: expected a whole JPEG image, got: {error}; fetch the set again") from error

@@ -16,6 +16,7 @@ from numpy import ascontiguousarray, ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from labkit.datasets.arguments import user_path
 from labkit.files import write_whole
 
 Arrays = dict[str, ndarray]
@@ -27,19 +28,28 @@ def cache_dir() -> Path:
     LABKIT_CACHE where it is set; else data/cache of the checkout this package runs from, if that can be
     written to; else the operating system's cache folder of the user.
 
+    Raises:
+        ValueError: LABKIT_CACHE begins with `~` and names no user, or there is no home folder.
+
     Example:
         >>> cache_dir().is_absolute()
         True
     """
     chosen = os.environ.get("LABKIT_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        try:
+            return user_path(chosen).absolute()
+        except ValueError as error:
+            raise ValueError(f"LABKIT_CACHE names no folder: {error}") from error
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file() and os.access(root, os.W_OK):
         return root / "data" / "cache"
     import pooch  # only an installed package gets here
 
-    return Path(pooch.os_cache("labkit"))
+    try:
+        return user_path(pooch.os_cache("labkit"))
+    except ValueError as error:
+        raise ValueError(f"there is no home folder for the cache ({error}); set LABKIT_CACHE to a folder") from error
 
 
 def cached_arrays(name: str, make: Callable[[], Arrays], *, key: str) -> Arrays:

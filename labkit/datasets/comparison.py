@@ -6,21 +6,33 @@ Proposals   (R, 4) xyxy pixels a film, best first, by selective search; about 60
 
 import inspect
 import zlib
+from typing import TypedDict
 
 import torch
 from numpy import array, ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from labkit.datasets.arguments import whole_number
 from labkit.datasets.cache import cached_arrays
 from labkit.datasets.phantoms import Mammograms, mammograms
 from labkit.detection import baseline_proposals
 from labkit.detection import selective_search as method
 
+
+class Search(TypedDict):
+    """Options of `selective_search`."""
+
+    scales: tuple[float, ...]
+    smallest: float
+    overlap: float
+    count: int
+
+
 PARTS = {"train": (400, 0), "test": (150, 1)}  # films, seed
 # Lesions are small and pale, so starting regions are small too, from 10 pixels; and a few pixels make a lesion's box
 # right or wrong, so near duplicates are kept.
-SEARCH = {"scales": (5.0, 10.0, 20.0), "smallest": 5e-4, "overlap": 0.8, "count": 1000}
+SEARCH: Search = {"scales": (5.0, 10.0, 20.0), "smallest": 5e-4, "overlap": 0.8, "count": 1000}
 # Of these films' 499 lesions 8 have a side below the smallest, and none above the largest (pixels of 1 mm).
 SMALLEST, LARGEST = 6.0, 64.0
 
@@ -61,8 +73,10 @@ def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}; mind the spelling")
     total, seed = PARTS[part]
-    if count is not None and not 1 <= count <= total:
-        raise ValueError(f"count must be from 1 to {total}, got {count}; leave it out for all films")
+    if count is not None:
+        count = whole_number(count, "count", least=1, cure="leave it out for all films")
+        if count > total:
+            raise ValueError(f"count must be at most {total}, got {count}; leave it out for all films")
     films = mammograms(count or total, seed=seed)
 
     def make() -> dict[str, ndarray]:

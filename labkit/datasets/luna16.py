@@ -5,10 +5,14 @@ Centres are world coordinates x y z in millimetres. Licences: LUNA16 CC BY 4.0, 
 """
 
 import csv
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from labkit.datasets.arguments import read_words, user_path
+from labkit.datasets.cache import cache_dir
 
 # Other lists of nodules with the same name circulate: the number of rows tells them apart.
 ROWS = {"newseriesuids.csv": 888, "newannotations.csv": 1186, "newannotations_excluded.csv": 35192}
@@ -16,14 +20,15 @@ UNKNOWN_DIAMETER = 10.0  # mm, what LUNA16's own script takes where an excluded 
 
 
 def load(
-    folder: str | Path, *, submission: str = "dpn26bs32.csv"
+    folder: str | Path | None = None, *, submission: str = "dpn26bs32.csv"
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
     """Marks of a submission and the nodules to be found, ready for `froc` with `hit_center_distance()`.
 
     Used in notebook 04.
 
     Args:
-        folder: holds newseriesuids.csv, newannotations.csv, newannotations_excluded.csv and the submission.
+        folder: holds newseriesuids.csv, newannotations.csv, newannotations_excluded.csv and the submission; by
+            default the one that `labkit data list` names.
         submission: file name of the marks, columns seriesuid, coordX, coordY, coordZ, probability.
 
     Returns:
@@ -35,7 +40,9 @@ def load(
         ValueError: a file has another number of rows, a row is not numbers, or a scan is not listed.
         FileNotFoundError: a file is missing.
     """
-    folder = Path(folder)
+    folder = cache_dir() / "luna16" if folder is None else user_path(folder)
+    if not (folder / "newseriesuids.csv").is_file():
+        raise FileNotFoundError(f"{folder} holds no newseriesuids.csv; labkit data list says where to get it")
     series = {_scan(row[0]): i for i, row in enumerate(_read(folder / "newseriesuids.csv", columns=1))}
     scans, values = _numbers(folder / submission, series)
     detections = [{"centers": rows[:, :3], "scores": rows[:, 3]} for rows in _by_scan(scans, values, len(series))]
@@ -53,8 +60,8 @@ def load(
 
 
 def _read(path: Path, *, columns: int) -> list[list[str]]:
-    with path.open(newline="") as file:
-        rows = list(csv.reader(line.replace("\t", ",") for line in file))  # the submission has tabs
+    lines = read_words(path).replace("\t", ",").splitlines()  # the submission has tabs
+    rows = [row for row in csv.reader(lines) if row]
     if rows and rows[0][0] == "seriesuid":
         rows = rows[1:]
     expected = ROWS.get(path.name, len(rows))
@@ -80,6 +87,8 @@ def _numbers(path: Path, series: dict[str, int]) -> tuple[Tensor, Tensor]:
             values.append([float(text) for text in row[1:]])
         except ValueError as error:
             raise ValueError(f"{path} must hold numbers, got {row}; {error}") from error
+        if not all(map(math.isfinite, values[-1])):
+            raise ValueError(f"{path} must hold finite numbers, got {row}; leave such marks out")
     return torch.tensor(scans, dtype=torch.long), torch.tensor(values, dtype=torch.float64).reshape(-1, 4)
 
 

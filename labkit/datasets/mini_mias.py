@@ -26,14 +26,18 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from labkit.datasets.arguments import user_path
 from labkit.datasets.cache import cache_dir
 from labkit.datasets.mias_info import KINDS, SIDE, Row, info_problems, read_info
-from labkit.datasets.splits import split_by_patient
+from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row, split_by_patient
 
 CLASSES = ("background", "benign", "malignant")  # the index is the label
 # Seen on overlays: their circles lie on the background, flipped or not. The altered Info.txt calls both
 # normal.
 MISPLACED = ("mdb212", "mdb214")
+# Possessive: blanks and comments are passed once, so a header of a million blanks takes no longer than reading it.
+_GAP = rb"(?:\s|#[^\n]*\n)++"
+_PGM = re.compile(rb"P5" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)\s")
 
 
 class MiniMias(Dataset):
@@ -49,7 +53,9 @@ class MiniMias(Dataset):
         problems: one sentence for every slip that was left out.
     """
 
-    def __init__(self, files: list[Path], targets: list[dict], problems: list[str], *, reduce=1, mask=False):
+    def __init__(
+        self, files: list[Path], targets: list[Target], problems: list[str], *, reduce: int = 1, mask: bool = False
+    ):
         self.files, self.targets, self.problems = files, targets, problems
         self.patients = torch.tensor([(int(file.stem[3:]) + 1) // 2 for file in files], dtype=torch.int64)
         self.classes = CLASSES
@@ -58,29 +64,29 @@ class MiniMias(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         """Image (1, H, W) float32 in [0, 1] with H = W = 1024 / reduce, and a copy of its target."""
-        film = torch.from_numpy(read_pgm(self.files[index]))[None].float()  # (1, 1024, 1024)
+        row = one_row(index)
+        film = torch.from_numpy(read_pgm(self.files[row]))[None].float()  # (1, 1024, 1024)
         if self.reduce > 1:
             film = functional.avg_pool2d(film, self.reduce)  # (1, H, W), each the mean of its area
         image = film / 255
         if self.mask:
             image = image * breast_mask(image[0])
-        return image, {name: value.clone() for name, value in self.targets[index].items()}
+        return image, clone_target(self.targets[row])
+
+    def subset(self, choice: Choice) -> "MiniMias":
+        """The films at these positions, in this order; a mask of one bool a film picks too.
+
+        `dataset.subset(dataset.patients == 7)` is the films of one woman.
+        """
+        rows = chosen_rows(choice, len(self))
+        files, targets = [self.files[row] for row in rows], [clone_target(self.targets[row]) for row in rows]
+        return MiniMias(files, targets, self.problems, reduce=self.reduce, mask=self.mask)
 
     def split(self, fractions: Sequence[float], *, seed: int = 0) -> list["MiniMias"]:
-        """One dataset a fraction; no patient is in two of them."""
-        parts = split_by_patient(self.patients, fractions, seed=seed)
-        return [
-            MiniMias(
-                [self.files[index] for index in part],
-                [self.targets[index] for index in part],
-                self.problems,
-                reduce=self.reduce,
-                mask=self.mask,
-            )
-            for part in (part.tolist() for part in parts)
-        ]
+        """One dataset a fraction; no patient is in two of them, and none is empty."""
+        return [self.subset(part) for part in split_by_patient(self.patients, fractions, seed=seed)]
 
 
 def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = False) -> MiniMias:
@@ -99,7 +105,8 @@ def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = Fals
 
     Raises:
         FileNotFoundError: there is no Info.txt.
-        ValueError: a line of Info.txt or a film is not what it should be; the message names the file.
+        ValueError: a line of Info.txt or a film is not what it should be (the message names the file), or no film
+            is left.
 
     Example:
         >>> load("no/such/folder")
@@ -108,7 +115,7 @@ def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = Fals
     """
     if reduce not in (1, 2, 4, 8, 16):
         raise ValueError(f"reduce must be 1, 2, 4, 8 or 16, got {reduce}; 4 gives films of 256 by 256 pixels")
-    folder = cache_dir() / "mini-mias" if folder is None else Path(folder)
+    folder = cache_dir() / "mini-mias" if folder is None else user_path(folder)
     if not (folder / "Info.txt").is_file():
         raise FileNotFoundError(f"{folder} holds no mammograms (Info.txt); run: labkit data get mini-mias")
     rows = read_info(folder / "Info.txt")
@@ -124,7 +131,13 @@ def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = Fals
     unlocated = [film for film in present if any(row.unlocated for row in films[film])]
     if unlocated:
         problems.append(f"{len(unlocated)} abnormal films left out, no circle given: {_shorten(unlocated)}")
+    unlisted = sorted({path.stem for path in folder.glob("mdb[0-9][0-9][0-9].pgm")} - set(films))
+    if unlisted:
+        problems.append(f"{len(unlisted)} films in the folder are not in Info.txt, left out: {_shorten(unlisted)}")
     used = [film for film in present if film not in misplaced + unlocated]
+    if not used:
+        told = "; ".join(problems)
+        raise ValueError(f"{folder}: expected films to use, got none: {told}; run: labkit data get mini-mias")
     if problems:
         warnings.warn(f"mini-mias: {len(problems)} problem(s): " + "; ".join(problems), stacklevel=2)
     files = [folder / f"{film}.pgm" for film in used]
@@ -132,15 +145,16 @@ def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = Fals
     return MiniMias(files, targets, problems, reduce=reduce, mask=mask)
 
 
-def read_pgm(path: Path) -> np.ndarray:
+def read_pgm(path: str | Path) -> np.ndarray:
     """Grey levels of one film, (1024, 1024) uint8.
 
     Raises:
         ValueError: no binary PGM of 1024 by 1024 pixels and 8 bits, or it is torn; the message names the
         file.
     """
-    content = Path(path).read_bytes()
-    header = re.match(rb"P5(?:\s+|#[^\n]*\n)+(\d+)\s+(\d+)\s+(\d+)\s", content)
+    path = user_path(path)
+    content = path.read_bytes()
+    header = _PGM.match(content)
     if not header:
         raise ValueError(f"{path}: expected a binary PGM (P5), got a file that begins with {content[:8]!r}")
     if tuple(map(int, header.groups())) != (SIDE, SIDE, 255):
@@ -172,6 +186,8 @@ def breast_mask(image: Tensor) -> Tensor:
     """
     if image.ndim != 2:
         raise ValueError(f"image must have shape (H, W), got {tuple(image.shape)}; write image[0]")
+    if not image.is_floating_point():
+        raise ValueError(f"image must be float in [0, 1], got {image.dtype}; write image.float() / 255")
     # 18 of 255 lies between bare film and the skin line; bands thinner than 1/64 of a film fall to the
     # opening.
     factor = max(1, image.shape[0] // 256)  # four times finer takes fifty times as long and shows the same breast
@@ -191,7 +207,7 @@ def _target(rows: list[Row], reduce: int) -> dict[str, Tensor]:
     x, y, radius = circles.unbind(1)
     row = SIDE - y  # Info.txt counts y from the bottom
     boxes = torch.stack((x - radius, row - radius, x + radius, row + radius), dim=1).clamp(0, SIDE)  # (N, 4)
-    labels = torch.tensor(["BM".index(row.severity) + 1 for row in lesions], dtype=torch.int64)
+    labels = torch.tensor([2 if row.severity == "M" else 1 for row in lesions], dtype=torch.int64)
     kinds = torch.tensor([KINDS.index(row.kind) for row in lesions], dtype=torch.int64)
     worst = labels.max() if len(lesions) else torch.tensor(0)
     return {"boxes": boxes / reduce, "labels": labels, "kinds": kinds, "image_label": worst}

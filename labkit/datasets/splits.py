@@ -1,13 +1,20 @@
-"""Splits: training and test sets that share no patient.
+"""Splits and choices: parts of a data set that share no patient, and the rows that a mask or a list picks.
 
 Two films of one woman look alike; a network that has seen the left breast has half seen the right one. A
 split by film lets that leak into the test score, so every split here is by patient.
 """
 
+import operator
 from collections.abc import Sequence
 
 import torch
+from numpy import ndarray
 from torch import Tensor
+
+from labkit.datasets.arguments import whole_number
+
+Target = dict[str, Tensor]
+Choice = Sequence[int] | Sequence[bool] | ndarray | Tensor  # row numbers, or one yes or no a row
 
 
 def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int = 0) -> list[Tensor]:
@@ -22,7 +29,7 @@ def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int 
         One (m,) int64 tensor of ascending indices a part; together they hold every index once.
 
     Raises:
-        ValueError: the shape of `patients` or the fractions are wrong.
+        ValueError: the shape of `patients` or the fractions are wrong, or a part would be empty.
 
     Example:
         >>> train, test = split_by_patient(torch.tensor([7, 7, 3, 3, 5, 5]), (2 / 3, 1 / 3))
@@ -31,11 +38,70 @@ def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int 
     """
     if patients.ndim != 1:
         raise ValueError(f"patients must have shape (n,), got {tuple(patients.shape)}; one number an image")
-    if min(fractions, default=0) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions must be positive and add up to 1, got {tuple(fractions)}; write (0.8, 0.2)")
+    shares = [float(share) for share in fractions]
+    if not (min(shares, default=0) > 0 and abs(sum(shares) - 1) <= 1e-6):  # so that nan is refused too
+        raise ValueError(f"fractions must be positive and add up to 1, got {tuple(shares)}; write (0.8, 0.2)")
+    seed = whole_number(seed, "seed", least=0, cure="take 0 or more")
     persons, person_of_image = patients.unique(return_inverse=True)
     order = torch.randperm(len(persons), generator=torch.Generator().manual_seed(seed))
-    ends = (torch.tensor(fractions, dtype=torch.float64).cumsum(0) * len(persons)).round().long()
+    ends = (torch.tensor(shares, dtype=torch.float64).cumsum(0) * len(persons)).round().long()
     part_of_person = torch.empty_like(order)
     part_of_person[order] = torch.searchsorted(ends, torch.arange(len(persons)), right=True)
-    return [(part_of_person[person_of_image] == part).nonzero()[:, 0] for part in range(len(fractions))]
+    parts = [(part_of_person[person_of_image] == part).nonzero()[:, 0] for part in range(len(shares))]
+    if not all(len(part) for part in parts):
+        raise ValueError(
+            f"each part needs a patient, got {[len(part) for part in parts]} images of {len(persons)} patients "
+            f"in the parts {tuple(shares)}; take more images, or fewer and larger parts"
+        )
+    return parts
+
+
+def chosen_rows(choice: Choice, count: int) -> list[int]:
+    """Row numbers, from 0, that a mask or a list picks out of `count` rows, in its order.
+
+    Args:
+        choice: row numbers (negative ones count from the end), or a mask: one bool a row.
+        count: how many rows there are.
+
+    Raises:
+        ValueError: a mask of another length, a number that is no row, or neither form.
+
+    Example:
+        >>> chosen_rows(torch.tensor([5, 5, 9]) == 5, 3), chosen_rows([2, -3], 3)
+        ([0, 1], [2, 0])
+    """
+    rows = torch.as_tensor(choice).cpu()
+    if rows.ndim != 1:
+        raise ValueError(f"expected row numbers or a mask of shape ({count},), got shape {tuple(rows.shape)}")
+    if rows.dtype == torch.bool:
+        if len(rows) != count:
+            raise ValueError(f"a mask must have one bool for each of the {count} rows, got {len(rows)}")
+        return [int(row) for row in rows.nonzero()[:, 0].tolist()]
+    if not len(rows):
+        return []
+    if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.uint8:  # uint8 was once a mask
+        raise ValueError(f"expected whole numbers or a mask of bool, got {rows.dtype}; write .long() or .bool()")
+    if int(rows.min()) < -count or int(rows.max()) >= count:
+        raise ValueError(
+            f"row numbers must lie in 0 to {count - 1} (or -{count} to -1), got {int(rows.min())} to {int(rows.max())}"
+        )
+    return [int(row) for row in (rows % count).tolist()]
+
+
+def one_row(index: int) -> int:
+    """The index of `dataset[index]` as an int; a slice or a mask is told where to go.
+
+    Raises:
+        TypeError: it is no whole number.
+    """
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            f"dataset[i] takes one row number, got {type(index).__name__}; for several rows write dataset.subset(...)"
+        ) from None
+
+
+def clone_target(target: Target) -> Target:
+    """The same values in tensors of their own, so that a change of them is no change of the data set."""
+    return {name: value.clone() for name, value in target.items()}

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy import ndarray
 
-from labkit.datasets.anatomy import FULL_SCALE
-from labkit.datasets.lesions import amplitude_for, inside_and_ring, visible_box
+from labkit.datasets.phantoms.anatomy import FULL_SCALE
+from labkit.datasets.phantoms.lesions import amplitude_for, inside_and_ring, visible_box
 
 TISSUE_ABOVE = 0.12 * FULL_SCALE  # attenuation; the same limit as contrast_to_noise's default
 TRIES = 60  # places tried for a lesion
@@ -42,8 +42,8 @@ def place_lesion(
     """
     tissue = attenuation > TISSUE_ABOVE
     best, best_offset = None, np.inf
-    for centre in generator.choice(np.flatnonzero(room), TRIES):
-        row, column = divmod(int(centre), room.shape[1])
+    for center in generator.choice(np.flatnonzero(room), TRIES):
+        row, column = divmod(int(center), room.shape[1])
         layer, box = _paste(shape, row - shape.shape[0] // 2, column - shape.shape[1] // 2, room.shape)
         if (
             box is None

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.datasets import download, mias_info, mini_mias
+from labkit.datasets import mias_info, mini_mias
+from labkit.datasets.fetch import download
 
 TABLE = """Some text that mentions a film.
 =====
@@ -85,6 +86,53 @@ def test_reduced_is_the_mean_of_the_area(films, reduce):
     assert torch.equal(target["boxes"], full / reduce)
 
 
+SAVED = {
+    "mark": TABLE.encode("utf-8-sig"),
+    "indented": TABLE.replace("mdb", " \tmdb").encode(),
+    "capitals": TABLE.upper().encode(),
+    "carriage returns": TABLE.replace("\n", "\r\n").encode("utf-8-sig"),
+    "old letters": ("Größe\n" + TABLE).encode("latin-1"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:mini-mias")
+@pytest.mark.parametrize("content", SAVED.values(), ids=SAVED)
+def test_a_table_that_an_editor_saved(films, content):
+    expected = mias_info.read_info(films / "Info.txt")
+    (films / "Info.txt").write_bytes(content)
+    assert mias_info.read_info(films / "Info.txt") == expected
+    assert [file.stem for file in mini_mias.load(films).files] == ["mdb001", "mdb002", "mdb003", "mdb211"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_table_in_another_encoding_is_named(films, encoding):
+    (films / "Info.txt").write_bytes(TABLE.encode(encoding))
+    with pytest.raises(ValueError, match=r"Info\.txt: expected text in UTF-8, got UTF-16; save it as UTF-8"):
+        mini_mias.load(films)
+
+
+def test_a_set_without_a_usable_film_is_refused(films):
+    (films / "Info.txt").write_text("mdb004 F CIRC B\nmdb213 G NORM\n")
+    with pytest.raises(
+        ValueError, match=r"expected films to use, got none: .*not in the folder: mdb213.*no circle given"
+    ):
+        mini_mias.load(films)
+
+
+def test_films_that_the_table_does_not_name_are_told(films):
+    (films / "Info.txt").write_text("mdb001 G CIRC B 535 425 197\n")
+    with pytest.warns(UserWarning, match="8 films in the folder are not in Info.txt, left out: mdb002, mdb003"):
+        assert len(mini_mias.load(films)) == 1
+
+
+def test_a_folder_below_the_home_folder(films, monkeypatch):
+    monkeypatch.setenv("HOME", str(films.parent))
+    monkeypatch.setenv("USERPROFILE", str(films.parent))
+    with pytest.warns(UserWarning, match="problem"):
+        assert len(mini_mias.load(f"~/{films.name}")) == 4
+    assert mini_mias.read_pgm(f"~/{films.name}/mdb001.pgm").shape == (1024, 1024)
+
+
 @pytest.mark.filterwarnings("ignore:mini-mias")
 def test_patients_stay_together(films):
     parts = mini_mias.load(films, reduce=4).split((2 / 3, 1 / 3))
@@ -110,6 +158,8 @@ def test_the_mask_keeps_the_breast_alone(films, reduce):
     assert image[0, : 80 // reduce].max() == 0  # neither label nor line
     assert mini_mias.breast_mask(bare[0])[420 // reduce, 520 // reduce]
     assert not mini_mias.breast_mask(torch.zeros(50, 30)).any()
+    with pytest.raises(ValueError, match=r"image must be float in \[0, 1\], got torch.uint8"):
+        mini_mias.breast_mask(torch.zeros(50, 30, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"image must have shape \(H, W\), got \(1, 4, 4\)"):
         mini_mias.breast_mask(torch.zeros(1, 4, 4))
 
@@ -121,11 +171,14 @@ def test_the_mask_keeps_the_breast_alone(films, reduce):
         (HEADER + bytes(1024 * 1024 + 1), "got 1048577"),
         (HEADER[:9], "expected a binary PGM"),
         (b"", "expected a binary PGM"),
+        (b"P5" + b" " * 500_000 + b"x", "expected a binary PGM"),  # took time without end: twice as long a blank
+        (b"P5" + b"#\n" * 200_000 + b"x", "expected a binary PGM"),
+        (b"P5 " + b"1" * 500_000 + b"x", "expected a binary PGM"),
         (b"P2\n1024 1024\n255\n", "expected a binary PGM"),
         (b"P5\n1024 1023\n255\n" + bytes(1023 * 1024), "got 1024 1023 255"),
         (b"P5\n1024 1024\n65535\n" + bytes(2 << 20), "got 1024 1024 65535"),
     ],
-    ids=["short", "long", "header", "empty", "text", "low", "16 bit"],
+    ids=["short", "long", "header", "empty", "blanks", "comments", "digits", "text", "low", "16 bit"],
 )
 def test_a_bad_film_names_its_file(tmp_path, content, said):
     (tmp_path / "mdb007.pgm").write_bytes(content)
@@ -135,7 +188,9 @@ def test_a_bad_film_names_its_file(tmp_path, content, said):
 
 
 def test_a_comment_in_the_header(tmp_path):
-    (tmp_path / "mdb007.pgm").write_bytes(b"P5\n# scanned\n1024 1024\n255\n" + bytes(1024 * 1023) + bytes([7] * 1024))
+    (tmp_path / "mdb007.pgm").write_bytes(
+        b"P5\n# scanned\n1024 # wide\n1024\n255\n" + bytes(1024 * 1023) + bytes([7] * 1024)
+    )
     levels = mini_mias.read_pgm(tmp_path / "mdb007.pgm")
     assert levels.shape == (1024, 1024)
     assert levels[1022].max() == 0
@@ -145,11 +200,12 @@ def test_a_comment_in_the_header(tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["mdb001 G CIRC B 535 425", "mdb001 G CIRC", "mdb001 X NORM", "mdb001 G BLOB M 1 2 3", "mdb001 G CIRC B 2000 1 5",
-     "mdb001 G CIRC B 5 5 0", "mdb001 G NORM 5 5 5", "mdb001"],
+     "mdb001 G CIRC B 5 5 0", "mdb001 G NORM 5 5 5", "mdb001", "mbd003 G NORM",
+     "mdb002 D NORM", "mdb002 D CIRC B 500 500 9"],
 )  # fmt: skip
 def test_a_bad_line_is_named(tmp_path, line):
-    (tmp_path / "Info.txt").write_text(f"text\nmdb002 D NORM\n{line}\n")
-    with pytest.raises(ValueError, match=r"Info\.txt, line 3: expected"):
+    (tmp_path / "Info.txt").write_text(f"text\nmdb002 D NORM\n{line}\nmdb005 D NORM\n")
+    with pytest.raises(ValueError, match=r"Info\.txt, line 3: (expected|contradicts or repeats)"):
         mias_info.read_info(tmp_path / "Info.txt")
 
 

@@ -13,17 +13,24 @@ TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 16  # bytes
 
 
-def resume_download(url: str, target: str | Path, *, part: Path) -> None:
+class TooLargeError(ValueError):
+    """The server sends, or says it will send, more than the file can have."""
+
+
+def resume_download(url: str, target: str | Path, *, part: Path, max_bytes: int | None = None) -> None:
     """Downloads a file; the target appears when it is complete.
 
     Args:
         url: of the file.
         target: where it goes; on the same disk as the part.
         part: where it grows; under this name the next call finds it.
+        max_bytes: more is refused, as soon as it is announced or comes, and the part is removed; by default
+            there is no limit.
 
     Raises:
         requests.RequestException, urllib3.exceptions.HTTPError: not reached, refused, or broken off too
             often. What has come so far stays for the next call.
+        TooLargeError: the file has more than `max_bytes`.
         OSError: the disk is full.
     """
     import requests  # here: slow to import, and only a download needs it
@@ -32,8 +39,12 @@ def resume_download(url: str, target: str | Path, *, part: Path) -> None:
     failures, furthest = 0, _size(part)
     while True:
         try:
-            _receive(url, part)
+            _receive(url, part, max_bytes)
             break
+        except TooLargeError:
+            part.unlink(missing_ok=True)
+            tag_path(part).unlink(missing_ok=True)
+            raise
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError):
             failures = 0 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
@@ -53,7 +64,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _receive(url: str, part: Path) -> None:
+def _receive(url: str, part: Path, max_bytes: int | None) -> None:
     """One request, for what the part lacks; what comes is added to it."""
     import requests
     import urllib3
@@ -72,6 +83,7 @@ def _receive(url: str, part: Path) -> None:
         start = start if answer.status_code == 206 else 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
+        _limit(total or start, max_bytes, url)
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "W/"
         if version.startswith("W/"):  # a weak tag does not promise the same bytes
             tag.unlink(missing_ok=True)
@@ -82,7 +94,13 @@ def _receive(url: str, part: Path) -> None:
             tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]) as bar,
         ):
             for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                _limit(file.tell() + len(chunk), max_bytes, url)
                 file.write(chunk)
                 bar.update(len(chunk))
     if total is not None and part.stat().st_size != total:
         raise urllib3.exceptions.ProtocolError(f"expected {total} bytes, got {part.stat().st_size}")
+
+
+def _limit(size: int, max_bytes: int | None, url: str) -> None:
+    if max_bytes is not None and size > max_bytes:
+        raise TooLargeError(f"{url}: expected at most {max_bytes:,} bytes, got {size:,}")

@@ -83,8 +83,8 @@ def radial_power_spectrum(image: ndarray, *, pixel_mm: float, bins: int = 24) ->
         raise ValueError(f"pixel_mm must be positive, got {pixel_mm}; give the side of a pixel in mm")
     height, width = image.shape
     window = np.hanning(height)[:, None] * np.hanning(width)
-    centred = image - (image * window).sum() / window.sum()
-    power = np.abs(np.fft.fft2(centred * window)) ** 2 / (window**2).sum()
+    centered = image - (image * window).sum() / window.sum()
+    power = np.abs(np.fft.fft2(centered * window)) ** 2 / (window**2).sum()
     frequency = np.hypot(np.fft.fftfreq(height, pixel_mm)[:, None], np.fft.fftfreq(width, pixel_mm))
     edges = np.geomspace(2 / (min(height, width) * pixel_mm), 0.5 / pixel_mm, bins + 1)
     ring = np.digitize(frequency, edges) - 1

@@ -1,12 +1,13 @@
-"""Square regions of breast tissue with one mass or none: what a localizer and a lesion classifier learn from.
+"""Square regions of breast tissue with one mass each: what a localizer learns from.
 
 Images    (n, 1, S, S) float32 grey values in [0, 1] on the films' scale; a pixel is 0.8 mm.
 Boxes     (n, 4) float32 x1 y1 x2 y2, x2 and y2 exclusive, by the films' rule.
 Labels    1 benign (circumscribed), 2 malignant (spiculated).
 
-Region i of a seed is the same however many are made. `labkit.datasets.phantoms` offers both functions too.
+Region i of a seed is the same however many are made.
 """
 
+import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,10 +16,11 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from labkit.datasets.anatomy import detect, tissue_attenuation
+from labkit.datasets.arguments import two_values, whole_number
 from labkit.datasets.cache import cached_arrays
-from labkit.datasets.lesions import check_contrast, draw_contrast, mass_shape, visible_box
-from labkit.datasets.placement import place_lesion
+from labkit.datasets.phantoms.anatomy import detect, tissue_attenuation
+from labkit.datasets.phantoms.lesions import check_contrast, draw_contrast, mass_shape, visible_box
+from labkit.datasets.phantoms.placement import place_lesion
 
 BENIGN, MALIGNANT = 1, 2
 THREADS = 2  # as for the films
@@ -58,44 +60,17 @@ def lesion_regions(
         >>> images.shape, boxes.shape, labels.tolist()
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 4]), [1, 2])
     """
-    low, high = float(lesion_size[0]), float(lesion_size[1])
-    if not (low >= 6 and 1.5 * low <= high):
-        raise ValueError(f"lesion_size must be (low, high), low >= 6, high >= 1.5 low, got {lesion_size}; try (12, 40)")
-    _check(count, size, seed, cnr, smallest=high + 8)
+    rule = "lesion_size must be (low, high), low >= 6, high >= 1.5 low; try (12, 40)"
+    low, high = map(float, two_values(lesion_size, rule))
+    if not (low >= 6 and 1.5 * low <= high < math.inf):
+        raise ValueError(f"{rule}, got {lesion_size}")
+    count, size, seed, cnr = checked_arguments(count, size, seed, cnr, smallest=high + 8)
     labels = np.arange(count) % 2 + BENIGN
-    images, boxes = _make(labels, size, seed, (low, high), cnr, stream=1)
+    images, boxes = make_regions(labels, size, seed, (low, high), cnr, stream=1)
     return images, boxes, torch.from_numpy(labels)
 
 
-def lesion_patches(
-    count: int, *, size: int = 64, seed: int = 0, cnr: tuple[float, float] = (0.8, 2.4)
-) -> tuple[Tensor, Tensor]:
-    """Square patches of breast tissue, every other one with a mass: to pretrain a lesion classifier on.
-
-    Args:
-        count: number of patches.
-        size: side of a patch in pixels of 0.8 mm, 48 or more.
-        seed: another seed, other patches; other regions than `lesion_regions` makes of it.
-        cnr: range of the contrast to noise, as for the films.
-
-    Returns:
-        Images (n, 1, size, size) float32 in [0, 1]; has_lesion (n,) int64, 0 1 0 1 in turn.
-
-    Raises:
-        ValueError: an argument is out of its range.
-
-    Example:
-        >>> images, has_lesion = lesion_patches(4)
-        >>> images.shape, has_lesion.tolist()
-        (torch.Size([4, 1, 64, 64]), [0, 1, 0, 1])
-    """
-    _check(count, size, seed, cnr, smallest=48)
-    labels = np.array([0, BENIGN, 0, MALIGNANT])[np.arange(count) % 4]
-    images, _ = _make(labels, size, seed, (12, 40), cnr, stream=2)
-    return images, torch.arange(count) % 2
-
-
-def _make(
+def make_regions(
     labels: ndarray, size: int, seed: int, lesion_size: tuple[float, float], cnr: tuple[float, float], *, stream: int
 ) -> tuple[Tensor, Tensor]:
     """Images (n, 1, size, size) and boxes (n, 4), NaN where there is no lesion; many are kept in the cache."""
@@ -150,12 +125,13 @@ def _mass_of_size(generator: np.random.Generator, lesion_size: tuple[float, floa
             return shape
 
 
-def _check(count: int, size: int, seed: int, cnr: tuple[float, float], *, smallest: float) -> None:
-    """Raise ValueError for the arguments that both makers share."""
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}; ask for one region or more")
-    if not isinstance(size, int) or size < smallest:
-        raise ValueError(f"size must be a whole number of at least {smallest:g}, got {size!r}; make the regions larger")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
-    check_contrast(cnr)
+def checked_arguments(
+    count: int, size: int, seed: int, cnr: tuple[float, float], *, smallest: float
+) -> tuple[int, int, int, tuple[float, float]]:
+    """The arguments that both makers share, in plain types; ValueError where one is out of its range."""
+    return (
+        whole_number(count, "count", least=1, cure="ask for one region or more"),
+        whole_number(size, "size", least=math.ceil(smallest), cure="make the regions larger"),
+        whole_number(seed, "seed", least=0, cure="take 0 or more"),
+        check_contrast(cnr),
+    )

@@ -49,7 +49,12 @@ def test_a_few_films_are_the_first_of_all():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(("val",), "part must be one of train, test"), (("train", 9), "count must be from 1 to 3")]
+    ("arguments", "words"),
+    [
+        (("val",), "part must be one of train, test"),
+        (("train", 9), "count must be at most 3"),
+        (("train", 0), "count must be a whole number"),
+    ],
 )
 def test_bad_input_is_named(arguments, words):
     with pytest.raises(ValueError, match=words):

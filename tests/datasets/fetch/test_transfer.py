@@ -8,7 +8,7 @@ import requests
 import urllib3
 from http_server import serve
 
-from labkit.datasets import transfer
+from labkit.datasets.fetch import transfer
 
 CONTENT = random.Random(0).randbytes(300_000)
 
@@ -79,6 +79,25 @@ def test_a_part_that_is_too_long_is_begun_anew(paths):
         transfer.resume_download(server.url, paths[0], part=paths[1])
     assert paths[0].read_bytes() == CONTENT
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_more_than_the_file_can_have_is_refused(paths, says_length):
+    with serve(CONTENT, says_length=says_length) as server:
+        with pytest.raises(transfer.TooLargeError, match="expected at most 299,999 bytes, got"):
+            transfer.resume_download(server.url, paths[0], part=paths[1], max_bytes=299_999)
+        assert not left(paths)
+        transfer.resume_download(server.url, paths[0], part=paths[1], max_bytes=300_000)
+    assert paths[0].read_bytes() == CONTENT
+    assert len(server.requests) == 2  # no second try at what is refused
+
+
+def test_a_part_beyond_the_limit_is_not_kept(paths):
+    paths[1].write_bytes(CONTENT[:200_000])
+    transfer.tag_path(paths[1]).write_text('"one"')
+    with serve(CONTENT) as server, pytest.raises(transfer.TooLargeError):
+        transfer.resume_download(server.url, paths[0], part=paths[1], max_bytes=100_000)
+    assert not left(paths)
 
 
 def test_a_file_that_is_served_as_encoded_stays_as_stored(paths):

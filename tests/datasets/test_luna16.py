@@ -32,9 +32,24 @@ def test_files_become_detections_and_targets(folder):
     assert targets[0]["excluded"].dtype == torch.bool
 
 
+def test_files_that_an_editor_saved(folder, monkeypatch):
+    expected = luna16.load(folder, submission="marks.csv")
+    for file in folder.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b"\n\n")  # a byte-order mark, empty lines
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    found = luna16.load(f"~/{folder.name}", submission="marks.csv")
+    for before, after in zip(expected[0] + expected[1], found[0] + found[1], strict=True):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    (folder / "marks.csv").write_bytes("7,1,2,3,0.5".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"marks\.csv: expected text in UTF-8"):
+        luna16.load(folder, submission="marks.csv")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("marks.csv", "7,1,2,nan,0.5\n", r"marks.csv must hold finite numbers, got .*'nan'"),
         ("newannotations.csv", "7,1,2,3,6.5\n7,1,2,3,6.5\n", r"newannotations.csv must have 1 rows, got 2; take"),
         ("newannotations.csv", "", r"newannotations.csv must have 1 rows, got 0"),
         ("marks.csv", "7,1,2,3\n", r"marks.csv must have 5 columns, got .* in row 0; is it cut short"),

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from labkit.datasets.arguments import read_words
 from labkit.datasets.mias_info import info_problems
 
 # SHA-256 over lines "sha256  name\n", sorted by name. Measured on the annotations, images and lists of train
 # and val, and on the 256 films of the patients who are not in _UNMEASURED.
 BCCD_DIGEST = "2db63219c8692cf1b8120c70edda5ec725256f27af1681a779042e5aacd1de7e"
+LUNA16_DIGEST = "a264cdf6b324237a41e26774376ab86eb39338cac6f7b3aeb3c9879329a00021"
+LUNA16_FILES = ("newseriesuids.csv", "newannotations.csv", "newannotations_excluded.csv", "dpn26bs32.csv")
 MIAS_DIGEST = "ad4a689a5da89f2aa74340a57889d45d03227d4474141a1d1c317c17f61a5469"
 # fmt: off
 _UNMEASURED = (8, 12, 13, 14, 16, 19, 23, 26, 29, 30, 41, 45, 48, 51, 61, 70, 73, 83, 84, 88, 97, 100, 104,
@@ -37,6 +40,7 @@ class RealSet(NamedTuple):
     marker: str  # this file is in the set's folder, wherever an archive hides that folder
     licence: str
     check: Callable[[Path], str]
+    by_hand: str = ""  # how to get it, where there is no archive to download
 
 
 def digest(folder: Path, names: Iterable[str]) -> str:
@@ -58,7 +62,7 @@ def check_bccd(folder: Path) -> str:
         ValueError: a file is missing or differs.
     """
     lists = [f"ImageSets/Main/{split}.txt" for split in ("train", "val")]
-    names = [name for path in lists if (folder / path).is_file() for name in (folder / path).read_text().split()]
+    names = [name for path in lists if (folder / path).is_file() for name in read_words(folder / path).split()]
     wanted = lists + [f"Annotations/{name}.xml" for name in names] + [f"JPEGImages/{name}.jpg" for name in names]
     absent = [name for name in wanted if not (folder / name).is_file()]
     if absent:
@@ -89,6 +93,22 @@ def check_mini_mias(folder: Path) -> str:
     return f"content: {told}; {len(films)} of 322 films, {len(measured)} of them with the known SHA-256"
 
 
+def check_luna16(folder: Path) -> str:
+    """A sentence on what was compared.
+
+    Raises:
+        ValueError: a file is missing or differs.
+    """
+    absent = [name for name in LUNA16_FILES if not (folder / name).is_file()]
+    if absent:
+        raise ValueError(f"{folder}: expected {', '.join(LUNA16_FILES)}, but {', '.join(absent)} lack")
+    if digest(folder, LUNA16_FILES) != LUNA16_DIGEST:
+        raise ValueError(
+            f"{folder}: expected the four files of DeepLung, got others of that name (the SHA-256 differs)"
+        )
+    return "content: all 4 files have the known SHA-256"
+
+
 SETS = {
     "bccd": RealSet(
         title="BCCD: blood cells, 364 images of 640 by 480 with boxes",
@@ -116,5 +136,21 @@ SETS = {
             "10.17863/CAM.105113, says CC BY; keep to the stricter text.)"
         ),
         check=check_mini_mias,
+    ),
+    "luna16": RealSet(
+        title="LUNA16: the nodules of 888 chest CT scans and a published detector's marks, without the scans",
+        url="https://github.com/wentaozhu/DeepLung",
+        archive_name="",
+        archive_bytes=4_511_598,
+        unpacked_bytes=4_511_598,
+        sha256=None,
+        marker="newseriesuids.csv",
+        licence=(
+            "LUNA16, scans and nodules: CC BY 4.0; publications must cite A. A. A. Setio et al., Medical Image\n"
+            "Analysis 42, 1-13, 2017. DeepLung, the lists in this form and the marks: Apache-2.0, W. Zhu et al.,\n"
+            "WACV 2018."
+        ),
+        check=check_luna16,
+        by_hand=f"from the folder evaluationScript/annotations there, put {', '.join(LUNA16_FILES)}",
     ),
 }

@@ -11,6 +11,8 @@ Profile   A (1 - (r / R)^2)^v, the designer nodule of Burgess, Jacobson and Judy
 import numpy as np
 from numpy import ndarray
 
+from labkit.datasets.arguments import two_values
+
 # A reader's circle ends where the lesion sinks into the tissue; thin ends of spicules stay outside.
 VISIBLE = 0.2
 # Contrast is measured against an elliptic ring from 1.2 to 2 lesion radii; the gap keeps the soft rim out of
@@ -87,21 +89,21 @@ def cluster_shape(radius: float, *, malignant: bool, speck: float, generator: np
     if malignant:
         branch = generator.uniform(0, 2 * np.pi) + generator.choice([0.0, 2.4, 3.8], count)
         place = radius * generator.uniform(-0.1, 1, count)
-        centre_x, centre_y = place * np.cos(branch), place * np.sin(branch)
+        center_x, center_y = place * np.cos(branch), place * np.sin(branch)
         jitter = generator.normal(0, 0.1 * radius, (2, count))
-        centre_x, centre_y = centre_x + jitter[0], centre_y + jitter[1]
+        center_x, center_y = center_x + jitter[0], center_y + jitter[1]
         peak, stretch = generator.uniform(0.4, 1.0, count), generator.uniform(1, 2.5, count)
     else:
         place, direction = (
             radius * np.sqrt(generator.uniform(0, 1, count)),
             generator.uniform(0, 2 * np.pi, count),
         )
-        centre_x, centre_y = place * np.cos(direction), place * np.sin(direction)
+        center_x, center_y = place * np.cos(direction), place * np.sin(direction)
         branch = np.zeros(count)
         peak, stretch = generator.uniform(0.85, 1.0, count), np.ones(count)
     half = int(np.ceil(1.4 * radius + 6 * speck)) + 1
     axis = np.arange(-half, half + 1)
-    x, y = axis[None, None] - centre_x[:, None, None], axis[None, :, None] - centre_y[:, None, None]
+    x, y = axis[None, None] - center_x[:, None, None], axis[None, :, None] - center_y[:, None, None]
     along = (x * np.cos(branch)[:, None, None] + y * np.sin(branch)[:, None, None]) / stretch[:, None, None]
     across = y * np.cos(branch)[:, None, None] - x * np.sin(branch)[:, None, None]
     specks = peak[:, None, None] * np.exp(-(along**2 + across**2) / (2 * speck**2))  # (count, h, w)
@@ -145,18 +147,18 @@ def inside_and_ring(box: ndarray, size: tuple[int, int]) -> tuple[tuple[slice, s
         False
     """
     x1, y1, x2, y2 = (float(value) for value in box)
-    centre_x, centre_y, radius_x, radius_y = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2
+    center_x, center_y, radius_x, radius_y = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2
     top, bottom = (
-        max(0, round(centre_y - RING[1] * radius_y)),
-        min(size[0], round(centre_y + RING[1] * radius_y)),
+        max(0, round(center_y - RING[1] * radius_y)),
+        min(size[0], round(center_y + RING[1] * radius_y)),
     )
     left, right = (
-        max(0, round(centre_x - RING[1] * radius_x)),
-        min(size[1], round(centre_x + RING[1] * radius_x)),
+        max(0, round(center_x - RING[1] * radius_x)),
+        min(size[1], round(center_x + RING[1] * radius_x)),
     )
     y, x = (
-        (np.arange(top, bottom)[:, None] + 0.5 - centre_y) / radius_y,
-        (np.arange(left, right) + 0.5 - centre_x) / radius_x,
+        (np.arange(top, bottom)[:, None] + 0.5 - center_y) / radius_y,
+        (np.arange(left, right) + 0.5 - center_x) / radius_x,
     )
     squared = y**2 + x**2
     ring = (squared >= RING[0] ** 2) & (squared < RING[1] ** 2)
@@ -202,10 +204,13 @@ def contrast_to_noise(image: ndarray, box: ndarray, *, tissue_above: float = 0.1
     return float((inside.mean() - ring.mean()) / ring.std())
 
 
-def check_contrast(cnr: tuple[float, float]) -> None:
-    """Raise ValueError unless `cnr` is a (low, high) range of positive contrasts."""
-    if len(cnr) != 2 or not 0 < cnr[0] <= cnr[1] < 20:
-        raise ValueError(f"cnr must be (low, high), 0 < low <= high < 20, got {cnr}; real masses lie in (0.8, 2.4)")
+def check_contrast(cnr: tuple[float, float]) -> tuple[float, float]:
+    """The range (low, high) as floats; ValueError unless it is one of positive contrasts."""
+    rule = "cnr must be (low, high), 0 < low <= high < 20; real masses lie in (0.8, 2.4)"
+    low, high = two_values(cnr, rule)
+    if not 0 < low <= high < 20:
+        raise ValueError(f"{rule}, got {cnr}")
+    return float(low), float(high)
 
 
 def draw_contrast(generator: np.random.Generator, cnr: tuple[float, float]) -> float:

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from labkit.datasets import archives
+from labkit.datasets.fetch import archives
 
 MEGABYTE = 1 << 20
 
@@ -110,12 +110,44 @@ def test_bombs(tmp_path, form):
         archives.unpack(big, tmp_path / "1", max_bytes=2 * MEGABYTE - 1)
     archives.unpack(big, tmp_path / "2", max_bytes=2 * MEGABYTE)
     many = make(tmp_path / "many", *[(f"{index}", b"") for index in range(12)])
-    with pytest.raises(ValueError, match="more than 11 files"):
+    with pytest.raises(ValueError, match="more than 11 files and folders"):
         archives.unpack(many, tmp_path / "3", max_bytes=MEGABYTE, max_files=11)
     dense = make(tmp_path / "dense", ("zeros", bytes(30 * MEGABYTE)))
     with pytest.raises(ValueError, match="a bomb"):
         archives.unpack(dense, tmp_path / "4", max_bytes=1000 * MEGABYTE)
     assert not list(tmp_path.glob("4/*"))
+
+
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")])
+def test_a_packing_without_a_bound_of_memory(tmp_path, monkeypatch, method, name):
+    with zipfile.ZipFile(tmp_path / "small", "w", method) as file:
+        file.writestr("zeros", bytes(30 * MEGABYTE))  # one read would inflate all of it, whatever the caller asks for
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", None)  # it must not come to reading
+    with pytest.raises(
+        ValueError, match=rf"small: not unpacked: 'zeros' is packed by {name}; expected stored or deflate"
+    ):
+        archives.unpack(tmp_path / "small", tmp_path / "out", max_bytes=1000 * MEGABYTE)
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+def test_folders_count(tmp_path, form):
+    make = tar_with if form == "tar" else zip_with
+    deep = make(tmp_path / "deep", ("/".join("abcdefgh") + "/file", b"x"), ("a/b/other", b"x"))  # 8 folders, 2 files
+    archives.unpack(deep, tmp_path / "1", max_bytes=MEGABYTE, max_files=10)
+    with pytest.raises(ValueError, match="more than 9 files and folders"):
+        archives.unpack(deep, tmp_path / "2", max_bytes=MEGABYTE, max_files=9)
+    if form == "zip":
+        empty = make(tmp_path / "empty", *[(f"{index}/", b"") for index in range(12)])
+        with pytest.raises(ValueError, match="more than 11 files and folders"):
+            archives.unpack(empty, tmp_path / "3", max_bytes=MEGABYTE, max_files=11)
+
+
+@pytest.mark.parametrize("form", ["tar", "zip"])
+@pytest.mark.parametrize("names", [("x" * 300,), ("a", "a/b/c"), ("a", "a/b")])
+def test_names_no_disk_can_hold(tmp_path, form, names):
+    path = (tar_with if form == "tar" else zip_with)(tmp_path / "evil", *[(name, b"x") for name in names])
+    with pytest.raises(ValueError, match="evil: "):
+        archives.unpack(path, tmp_path / "out", max_bytes=MEGABYTE)
 
 
 def test_a_zip_that_lies_about_a_size(tmp_path):

@@ -3,13 +3,18 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from http_server import serve
 
-from labkit.datasets import download, registry, transfer
+from labkit.datasets import luna16
+from labkit.datasets.fetch import download, registry, transfer
 
 FILES = {"top/README": b"read me", "top/data/list.txt": b"a b", "top/data/deep/a.bin": bytes(range(250)) * 40}
 
@@ -150,7 +155,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_is_needed(tiny, archive, cache
     elif moment == "downloading":
         (cache / ".tiny.zip.part").symlink_to("/dev/full")
     elif moment == "unpacking":
-        monkeypatch.setattr("labkit.datasets.archives.shutil.copyfileobj", full_disk)
+        monkeypatch.setattr("labkit.datasets.fetch.archives.shutil.copyfileobj", full_disk)
     else:
         monkeypatch.setattr(download.json, "dumps", full_disk)
     with serve(archive.read_bytes()) as server:
@@ -216,6 +221,127 @@ def test_the_command_shows_size_and_licence_before_it_loads(tiny, archive, cache
     assert f"in {cache / 'tiny'}\n" in capsys.readouterr().out
 
 
+def test_two_calls_at_once_make_one_set(tiny, archive, cache, monkeypatch, capsys):
+    waiting, unpack = threading.Event(), download.unpack
+
+    def unpack_when_the_other_waits(*arguments, **options):
+        assert waiting.wait(30)
+        unpack(*arguments, **options)
+
+    monkeypatch.setattr(download, "unpack", unpack_when_the_other_waits)
+    monkeypatch.setattr("builtins.print", lambda *words, **_: waiting.set())  # the second says that it waits
+    with serve(archive.read_bytes()) as server, ThreadPoolExecutor(2) as pool:
+        tiny(url=server.url)
+        calls = [pool.submit(download.fetch, "tiny") for _ in range(2)]
+        assert [call.result() for call in calls] == [cache / "tiny"] * 2
+    assert server.requests == [None]
+    assert all_files(cache) == ["tiny/deep/a.bin", "tiny/list.txt", "tiny/manifest.json"]
+
+
+def test_what_killed_calls_left_is_removed_when_it_is_old(tiny, archive, cache):
+    tiny()
+    (cache / ".tiny-killed" / "unpacked").mkdir(parents=True)
+    (cache / ".tiny-running").mkdir()
+    for name, days in ((".tiny-killed", 2), (".tiny.zip.part", 31), (".tiny.zip.part.tag", 31), ("mine.txt", 99)):
+        if not (cache / name).exists():
+            (cache / name).write_text("left")
+        os.utime(cache / name, (time.time() - days * 86400,) * 2)
+    (cache / ".all-mias.tar.gz.part").write_text("goes on tomorrow")
+    download.fetch("tiny", archive=archive)
+    left = sorted(path.name for path in cache.iterdir())
+    assert left == [".all-mias.tar.gz.part", ".tiny-running", "mine.txt", "tiny"]
+
+
+def test_an_archive_is_hashed_before_it_is_unpacked(tiny, archive, monkeypatch):
+    tiny()
+    order = []
+    for name in ("file_sha256", "unpack"):
+        real = getattr(download, name)
+        monkeypatch.setattr(
+            download, name, lambda *a, real=real, name=name, **k: (order.append(name), real(*a, **k))[1]
+        )
+    download.fetch("tiny", archive=archive)
+    assert order[:2] == ["file_sha256", "unpack"]
+
+
+def test_a_server_that_sends_without_end_is_left(tiny, archive, cache):
+    with serve(archive.read_bytes() + bytes(50_000)) as server:
+        tiny(url=server.url, sha256=None)
+        with pytest.raises(ValueError, match=r"(?s)expected at most 22,000 bytes, got .*--from tiny\.zip"):
+            download.fetch("tiny")
+    assert not all_files(cache)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+def test_a_cache_that_cannot_be_written(tiny, archive, tmp_path, monkeypatch, capsys, kind):
+    tiny()
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "taken" / ("" if kind == "file" else "cache")))
+    assert download.main(["get", "tiny", "--from", str(archive)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("labkit data: nothing can be written in ")
+    assert told.endswith("set LABKIT_CACHE to a folder you can write to\n")
+
+
+def test_a_cache_of_nobody(tiny, archive, monkeypatch, capsys):
+    tiny()
+    monkeypatch.setenv("LABKIT_CACHE", "~nosuchuser/x")
+    for command in (["list"], ["get", "tiny", "--from", str(archive)]):
+        assert download.main(command) == 1
+        assert "labkit data: LABKIT_CACHE names no folder: ~nosuchuser/x: " in capsys.readouterr().err
+
+
+def test_paths_below_the_home_folder(tiny, archive, tmp_path, monkeypatch):
+    tiny()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert download.main(["get", "tiny", "--from=~/tiny.zip"]) == 0
+    assert download.fetch("tiny", archive="~/tiny.zip", folder="~/here") == tmp_path / "here"
+
+
+def test_a_record_that_cannot_be_read(tiny, archive):
+    tiny()
+    folder = download.fetch("tiny", archive=archive)
+    (folder / "manifest.json").write_text("[" * 200_000)
+    assert download.damage(folder) == ["manifest.json"]
+
+
+@pytest.mark.parametrize(("answer", "status"), [(EOFError, 2), (KeyboardInterrupt, 130)])
+def test_the_command_is_ended_instead_of_answered(tiny, monkeypatch, capsys, answer, status):
+    def ask(prompt):
+        raise answer
+
+    tiny()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", ask)
+    assert download.main(["get", "tiny"]) == status
+    told = capsys.readouterr()
+    assert "Nothing was downloaded" in told.out or "labkit data: stopped" in told.err
+
+
+def test_a_set_that_is_put_there_by_hand(cache, real_data, capsys):
+    assert download.main(["list"]) == 0
+    told = capsys.readouterr().out
+    assert f"put {', '.join(registry.LUNA16_FILES)} into {cache / 'luna16'}" in told
+    assert download.main(["get", "luna16"]) == 1
+    assert "By hand: https://github.com/wentaozhu/DeepLung, from the folder" in capsys.readouterr().err
+    shutil.copytree(real_data / "luna16", cache / "luna16")
+    assert download.main(["get", "luna16"]) == 0
+    assert "all 4 files have the known SHA-256" in capsys.readouterr().out
+    assert download.fetch("luna16") == cache / "luna16"
+    with pytest.raises(ValueError, match="expected files, got an archive"):
+        download.fetch("luna16", archive="x.zip")
+    assert len(luna16.load()[0]) == 888
+    marks = cache / "luna16" / "dpn26bs32.csv"
+    marks.chmod(0o644)
+    marks.write_text("7,1,2,3,0.5\n")
+    with pytest.raises(ValueError, match="got others of that name"):
+        download.fetch("luna16")
+    marks.unlink()
+    with pytest.raises(ValueError, match=r"but dpn26bs32\.csv lack"):
+        download.fetch("luna16")
+
+
 def test_the_command_from_a_file_and_its_failures(tiny, archive, tmp_path, capsys):
     tiny()
     assert download.main(["get", "tiny", "--from", str(tmp_path / "gone.zip")]) == 1
@@ -237,6 +363,8 @@ def test_the_list_of_real_sets(capsys):
     out = capsys.readouterr().out
     assert "labkit data get bccd (8 MB)" in out
     assert "labkit data get mini-mias (111 MB)" in out
+    for known in registry.SETS.values():  # the licences whole, not their first lines
+        assert all(line in out for line in known.licence.splitlines())
 
 
 def test_the_real_cells_by_content(real_data, tmp_path):

@@ -6,7 +6,8 @@
 
 A download that broke off goes on where it stopped. The set appears in its folder in one step, with
 `manifest.json` beside it: where it came from, how it was checked, and size and SHA-256 of every file, by
-which a later tear is seen.
+which a later tear is seen. Of two calls at once the second waits for the first. What a call that was killed
+left beside is removed when it is old: its working folder after a day, its part of a download after a month.
 """
 
 import argparse
@@ -15,14 +16,21 @@ import json
 import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labkit.datasets.archives import unpack
+from labkit.datasets.arguments import user_path
 from labkit.datasets.cache import cache_dir
-from labkit.datasets.registry import SETS, RealSet, file_sha256
-from labkit.datasets.transfer import resume_download, tag_path
+from labkit.datasets.fetch.archives import unpack
+from labkit.datasets.fetch.registry import SETS, RealSet, file_sha256
+from labkit.datasets.fetch.transfer import TooLargeError, resume_download, tag_path
 
 MANIFEST = "manifest.json"
+ROOM = 2  # times the known size, which may be an estimate: more than that is another file
+DAY = 24 * 60 * 60  # seconds
+OLD_FOLDER, OLD_PART = DAY, 30 * DAY  # no unpacking takes a day; who has not gone on in a month will not
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
 
 
@@ -30,32 +38,45 @@ def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | 
     """Folder of a set, fetched if it is not there; a damaged one is made again.
 
     Args:
-        name: a key of `labkit.datasets.registry.SETS`.
+        name: a key of `labkit.datasets.fetch.registry.SETS`.
         archive: take this file instead of the download; it is left as it is.
         folder: where the set goes; by default the cache.
 
     Raises:
         ConnectionError: no network, with the way to do it by hand.
         FileExistsError: the folder is there and was not made by this function.
-        OSError: the disk is full, with the space that is needed; nothing is left behind.
+        OSError: the disk is full, with the space that is needed, or the folder cannot be written; nothing is
+            left behind.
         ValueError: the archive is not the right one, torn or hostile.
     """
     if name not in SETS:
         raise ValueError(f"expected one of {', '.join(SETS)}, got {name!r}")
     known = SETS[name]
-    folder = cache_dir() / name if folder is None else Path(folder)
+    folder = cache_dir() / name if folder is None else user_path(folder)
+    archive = None if archive is None else user_path(archive)
+    if known.by_hand:
+        return _by_hand(known, folder, archive)
     if folder.exists() and not damage(folder, thorough=True):
         return folder
+    _check_writable(known, folder.parent, download=archive is None)
+    with _alone(name, folder.parent):
+        _remove_leftovers(folder.parent)
+        if folder.exists() and not damage(folder, thorough=True):  # another call made it meanwhile
+            return folder
+        return _fetch_alone(name, archive, folder)
+
+
+def _fetch_alone(name: str, archive: Path | None, folder: Path) -> Path:
+    known = SETS[name]
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise FileExistsError(
             f"{folder} is there, but labkit did not make it (no {MANIFEST}); it can be used as it is, "
             "or move it away and fetch again"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
     _need_space(known, folder.parent, download=archive is None)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         try:
-            source = _download(name, known, folder.parent) if archive is None else Path(archive)
+            source = _download(name, known, folder.parent, Path(scratch)) if archive is None else archive
             if not source.is_file():
                 raise FileNotFoundError(f"{source}: expected the archive of {name}, found no file")
             ready = _unpack_checked(known, source, Path(scratch), fetched=archive is None)
@@ -67,7 +88,7 @@ def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | 
         except (OSError, ValueError) as error:
             if archive is None:
                 _forget(known, folder.parent)
-            if getattr(error, "errno", None) not in FULL:
+            if not isinstance(error, OSError) or error.errno not in FULL:
                 raise
             raise OSError(error.errno, _space_sentence(known, folder.parent, download=archive is None)) from error
     if archive is None:
@@ -86,7 +107,7 @@ def damage(folder: Path, *, thorough: bool = False) -> list[str]:
         Names, empty when all is well; `[MANIFEST]` when there is no record to compare with.
     """
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         return [
             name
             for name, (size, sha256) in files.items()
@@ -94,7 +115,7 @@ def damage(folder: Path, *, thorough: bool = False) -> list[str]:
             or (folder / name).stat().st_size != size
             or (thorough and file_sha256(folder / name) != sha256)
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # [[[[... nests too deep
         return [MANIFEST]
 
 
@@ -108,42 +129,75 @@ def main(argv: list[str] | None = None) -> int:
     get.add_argument("--from", dest="archive", metavar="FILE", help="use this archive instead of downloading")
     get.add_argument("--yes", action="store_true", help="agree to the licence without being asked")
     options = parser.parse_args(argv)
-    if options.command == "list":
+    try:
+        if options.command == "get":
+            return _get(options.name, options.archive, agreed=options.yes)
         print("\n".join(_line(name) for name in SETS))
         return 0
-    try:
-        return _get(options.name, options.archive, agreed=options.yes)
     except (OSError, ValueError) as error:
-        sentence = error.strerror if getattr(error, "errno", None) in FULL else error
-        print(f"labkit data: {sentence}", file=sys.stderr)
+        told = error.strerror if isinstance(error, OSError) and error.filename is None else None
+        print(f"labkit data: {told or error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nlabkit data: stopped; the same command goes on with what has come so far", file=sys.stderr)
+        return 130
 
 
 def _get(name: str, archive: str | None, *, agreed: bool) -> int:
     known, folder = SETS[name], cache_dir() / name
     print(f"{known.title}\nLicence: {known.licence}")
+    if known.by_hand:
+        print(f"Ready in {fetch(name, archive=archive)}\nChecked by {known.check(folder)}")
+        return 0
     if archive is None and (not folder.exists() or damage(folder, thorough=True)):
         print(f"From {known.url}")
         print(f"Download {_megabytes(known.archive_bytes)}, on disk {_megabytes(known.unpacked_bytes)}")
         if not agreed and not sys.stdin.isatty():
             print("labkit data: to agree to the licence and start the download, add --yes", file=sys.stderr)
             return 2
-        if not agreed and input("Agree to the licence and download? [y/N] ").strip().lower() not in (
-            "y",
-            "yes",
-        ):
+        if not agreed and not _says_yes("Agree to the licence and download? [y/N] "):
             print("Nothing was downloaded.")
             return 2
     fetch(name, archive=archive)
-    record = json.loads((folder / MANIFEST).read_text())
+    record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     print(f"Ready in {folder}\nChecked by {record['checked']}")
     return 0
+
+
+def _says_yes(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # the input ended without an answer
+        return False
+
+
+def _by_hand(known: RealSet, folder: Path, archive: Path | None) -> Path:
+    """The folder of a set that has no archive, if its files were put there.
+
+    Raises:
+        FileNotFoundError: it was not; says from where and how.
+        ValueError: other files were, or there is an archive all the same.
+    """
+    if archive is not None:
+        raise ValueError(f"{known.title}: expected files, got an archive. By hand: {_way_by_hand(known, folder)}")
+    if not (folder / known.marker).is_file():
+        raise FileNotFoundError(
+            f"{known.title}: there is no archive to download. By hand: {_way_by_hand(known, folder)}"
+        )
+    known.check(folder)
+    return folder
+
+
+def _way_by_hand(known: RealSet, folder: Path) -> str:
+    return f"{known.url}, {known.by_hand} into {folder}"
 
 
 def _line(name: str) -> str:
     folder = cache_dir() / name
     torn = damage(folder) if folder.exists() else []
-    if not folder.exists():
+    if SETS[name].by_hand and not (folder / SETS[name].marker).is_file():
+        state = f"not here; by hand: {_way_by_hand(SETS[name], folder)}"
+    elif not folder.exists():
         state = f"not here; labkit data get {name} ({_megabytes(SETS[name].archive_bytes)})"
     elif torn == [MANIFEST]:
         state = f"in {folder}, put there by hand"
@@ -152,19 +206,18 @@ def _line(name: str) -> str:
     else:
         state = f"in {folder}"
     known = SETS[name]
-    licence = known.licence.splitlines()[0]
-    lines = f"{known.title}, {_megabytes(known.unpacked_bytes)}", state, f"Licence: {licence}"
+    lines = f"{known.title}, {_megabytes(known.unpacked_bytes)}", state, *f"Licence: {known.licence}".splitlines()
     return f"{name:10s} " + "\n           ".join(lines)
 
 
 def _unpack_checked(known: RealSet, source: Path, scratch: Path, *, fetched: bool) -> Path:
     """Folder inside scratch with the checked set and its manifest."""
-    unpack(source, scratch / "unpacked", max_bytes=2 * known.unpacked_bytes)
+    sha256 = file_sha256(source)  # before anything in it is believed
+    unpack(source, scratch / "unpacked", max_bytes=ROOM * known.unpacked_bytes)
     found = sorted((scratch / "unpacked").rglob(known.marker), key=lambda path: len(path.parts))
     if not found:
         raise ValueError(f"{source}: expected {known.title}, but there is no {known.marker} in it; take {known.url}")
     folder = found[0].parents[known.marker.count("/")]
-    sha256 = file_sha256(source)
     try:
         how = "the published SHA-256 of its archive" if sha256 == known.sha256 else known.check(folder)
     except ValueError as error:
@@ -181,12 +234,12 @@ def _unpack_checked(known: RealSet, source: Path, scratch: Path, *, fetched: boo
         "checked": how,
         "files": files,
     }
-    (folder / MANIFEST).write_text(json.dumps(record, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(record, indent=1), encoding="utf-8")
     return folder
 
 
-def _download(name: str, known: RealSet, folder: Path) -> Path:
-    """Path of the downloaded archive, its SHA-256 checked by pooch where one is published."""
+def _download(name: str, known: RealSet, folder: Path, scratch: Path) -> Path:
+    """Path of the downloaded archive in scratch, its SHA-256 checked by pooch where one is published."""
     import pooch  # here: slow to import, and only a download needs it
     import requests
     import urllib3
@@ -200,10 +253,14 @@ def _download(name: str, known: RealSet, folder: Path) -> Path:
         path = pooch.retrieve(
             known.url,
             known_hash=known.sha256 and f"sha256:{known.sha256}",
-            fname=_archive_path(known, folder).name,
-            path=folder,
-            downloader=lambda url, target, _: resume_download(url, target, part=_part_path(known, folder)),
+            fname=known.archive_name,
+            path=scratch,
+            downloader=lambda url, target, _: resume_download(
+                url, target, part=_part_path(known, folder), max_bytes=ROOM * known.archive_bytes
+            ),
         )
+    except TooLargeError as error:
+        raise ValueError(f"{error}; this is not the archive. {by_hand}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise ConnectionError(f"{known.url} cannot be reached ({type(error).__name__}).\n{by_hand}") from error
     except ValueError as error:
@@ -211,19 +268,59 @@ def _download(name: str, known: RealSet, folder: Path) -> Path:
     return Path(path)
 
 
-def _archive_path(known: RealSet, folder: Path) -> Path:
-    return folder / f".{known.archive_name}"  # hidden: a user's own copy under the plain name is never touched
-
-
 def _part_path(known: RealSet, folder: Path) -> Path:
-    return folder / f".{known.archive_name}.part"
+    return folder / f".{known.archive_name}.part"  # hidden: a user's own copy under the plain name is never touched
 
 
 def _forget(known: RealSet, folder: Path) -> None:
-    """Removes a download and whatever part of it is there."""
+    """Removes whatever part of a download is there."""
     part = _part_path(known, folder)
-    for path in (_archive_path(known, folder), part, tag_path(part)):
+    for path in (part, tag_path(part)):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[None]:
+    """Only one call at a time, of any process, goes on in here; the others wait, and say so."""
+    from filelock import FileLock, Timeout  # here: only a download needs it
+
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"labkit data: {name} is being fetched by another process; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open; an empty one stays there
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the working folders and parts of calls that were killed long ago."""
+    for name, known in SETS.items():
+        part = _part_path(known, folder)
+        for path in (*folder.glob(f".{name}-*"), part, tag_path(part)):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > (OLD_FOLDER if path.is_dir() else OLD_PART):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _check_writable(known: RealSet, folder: Path, *, download: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, _space_sentence(known, folder, download=download)) from error
+        raise OSError(
+            error.errno,
+            f"nothing can be written in {folder} ({error.strerror}); "
+            "make it writable, or set LABKIT_CACHE to a folder you can write to",
+        ) from error
 
 
 def _need_space(known: RealSet, folder: Path, *, download: bool) -> None:

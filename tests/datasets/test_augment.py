@@ -1,11 +1,11 @@
-"""Flips carry their boxes along; batches become lists."""
+"""Flips carry their boxes along; batches are collated into two lists."""
 
 import pytest
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from labkit.datasets.augment import Flipped, as_lists, flip
+from labkit.datasets.augment import Flipped, collate_fn, flip
 
 
 def film():
@@ -50,6 +50,8 @@ def test_a_film_without_boxes():
 def test_an_unknown_axis_is_refused():
     with pytest.raises(ValueError, match="swaps left and right"):
         flip(*film(), axis="h")
+    with pytest.raises(ValueError, match=r"image must have shape \(C, H, W\), got \(6, 10\)"):
+        flip(film()[0][0], film()[1], axis="x")
 
 
 def test_all_four_sides_come_up_and_their_boxes_fit():
@@ -62,6 +64,6 @@ def test_all_four_sides_come_up_and_their_boxes_fit():
 
 
 def test_a_batch_is_two_lists():
-    images, targets = as_lists([film(), film()])
+    images, targets = collate_fn([film(), film()])
     assert [image.shape for image in images] == [(1, 6, 10)] * 2
     assert [target["labels"].tolist() for target in targets] == [[2], [2]]

@@ -25,14 +25,12 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from labkit.datasets.anatomy import FILM_MM, Patient, breast_attenuation, detect
+from labkit.datasets.arguments import two_values, whole_number
 from labkit.datasets.cache import cached_arrays
-from labkit.datasets.lesions import check_contrast, cluster_shape, draw_contrast, mass_shape
-from labkit.datasets.placement import place_lesion
-from labkit.datasets.regions import lesion_patches, lesion_regions
-from labkit.datasets.splits import split_by_patient
-
-__all__ = ["Mammograms", "lesion_patches", "lesion_regions", "mammograms"]
+from labkit.datasets.phantoms.anatomy import FILM_MM, Patient, breast_attenuation, detect
+from labkit.datasets.phantoms.lesions import check_contrast, cluster_shape, draw_contrast, mass_shape
+from labkit.datasets.phantoms.placement import place_lesion
+from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row, split_by_patient
 
 CIRCUMSCRIBED, SPICULATED, CALCIFICATIONS = 0, 1, 2
 BENIGN, MALIGNANT = 1, 2
@@ -62,7 +60,7 @@ class Mammograms(Dataset):
         pixel_mm: side of a pixel in mm.
     """
 
-    def __init__(self, images: Tensor, targets: list[dict[str, Tensor]], patients: Tensor):
+    def __init__(self, images: Tensor, targets: list[Target], patients: Tensor):
         if not len(images) == len(targets) == len(patients):
             raise ValueError(
                 "expected one target and one patient an image, got "
@@ -74,13 +72,21 @@ class Mammograms(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.images[index], self.targets[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """Image (1, H, W) float32 in [0, 1] and its target, copies both."""
+        row = one_row(index)
+        return self.images[row].clone(), clone_target(self.targets[row])
 
-    def subset(self, indices: Sequence[int] | Tensor) -> "Mammograms":
-        """The films at these positions, in this order."""
-        indices = torch.as_tensor(indices, dtype=torch.int64)
-        return Mammograms(self.images[indices], [self.targets[i] for i in indices.tolist()], self.patients[indices])
+    def subset(self, choice: Choice) -> "Mammograms":
+        """The films at these positions, in this order; a mask of one bool a film picks too.
+
+        Example:
+            >>> films = mammograms(6, size=(80, 64))
+            >>> len(films.subset(films.patients == 2)), len(films.subset([5, 0, 1]))
+            (2, 3)
+        """
+        rows = chosen_rows(choice, len(self))
+        return Mammograms(self.images[rows], [clone_target(self.targets[row]) for row in rows], self.patients[rows])
 
     def split(self, fractions: Sequence[float], seed: int = 0) -> list["Mammograms"]:
         """One dataset a fraction, drawn by patient: no patient is in two of them.
@@ -97,10 +103,7 @@ class Mammograms(Dataset):
             >>> len(train), len(test), set(train.patients.tolist()) & set(test.patients.tolist())
             (6, 4, set())
         """
-        parts = split_by_patient(self.patients, fractions, seed=seed)
-        if not all(len(part) for part in parts):
-            raise ValueError(f"each part needs a patient, got {[len(part) for part in parts]} films; make more films")
-        return [self.subset(part) for part in parts]
+        return [self.subset(part) for part in split_by_patient(self.patients, fractions, seed=seed)]
 
 
 def mammograms(
@@ -132,16 +135,11 @@ def mammograms(
         >>> image.shape, sorted(target), dataset.patients.tolist()
         (torch.Size([1, 80, 64]), ['boxes', 'kinds', 'labels'], [0, 0, 1, 1])
     """
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}; ask for one film or more")
-    if len(size) != 2 or min(size) < 64:
-        raise ValueError(f"size must be (height, width), both at least 64, got {size}; make the film larger")
-    check_contrast(cnr)
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
+    count = whole_number(count, "count", least=1, cure="ask for one film or more")
+    seed = whole_number(seed, "seed", least=0, cure="take 0 or more")
+    size, cnr = _checked_size(size), check_contrast(cnr)
     if not 0 <= normal_fraction <= 1:
         raise ValueError(f"normal_fraction must lie in [0, 1], got {normal_fraction}; 1/3 is the default")
-    size, cnr = (int(size[0]), int(size[1])), (float(cnr[0]), float(cnr[1]))
 
     def make() -> dict[str, ndarray]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -165,6 +163,13 @@ def mammograms(
         for found in torch.from_numpy(arrays["findings"]).split(arrays["counts"].tolist())
     ]
     return Mammograms(images, targets, torch.arange(count) // 2)
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    pair = two_values(size, "size must be (height, width) in pixels, for example (160, 128)")
+    name, cure = "size must be (height, width): each side", "make the film larger"
+    height, width = (whole_number(side, name, least=64, cure=cure) for side in pair)
+    return height, width
 
 
 def _film(

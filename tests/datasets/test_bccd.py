@@ -52,6 +52,58 @@ def test_an_image_without_cells(tmp_path):
     assert target["labels"].dtype == torch.int64
 
 
+@pytest.mark.parametrize("size", [(200, 300), (250, 333)])
+def test_a_resized_image_stays_in_its_range(tmp_path, size):
+    xml = "<annotation><size><width>640</width><height>480</height></size></annotation>"
+    folder = write_cell(tmp_path, "white", size=(640, 480), xml=xml)
+    Image.new("RGB", (640, 480), "white").save(folder / "JPEGImages/white.jpg")
+    image, _ = bccd.load(folder, size=size)[0]
+    assert image.max() == 1  # 1.0000002 where interpolation has the last word
+
+
+def test_a_cell_marked_twice_is_named_and_kept(tmp_path):
+    objects = [("RBC", 1, 1, 4, 3), ("RBC", 2, 1, 5, 4), ("WBC", 1, 1, 4, 3), ("RBC", 1, 1, 4, 3)]
+    with pytest.warns(UserWarning, match="1 problem"):
+        dataset = bccd.load(write_cell(tmp_path, objects=objects))
+    assert dataset.problems == ["cell.xml: RBC at 0,0,4,3 stands twice, 0 px apart, both kept"]
+    assert len(dataset[0][1]["boxes"]) == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_a_list_that_an_editor_saved(tmp_path, encoding):
+    folder = write_cell(tmp_path, "größe")
+    (folder / "ImageSets/Main/train.txt").write_bytes("größe\n".encode(encoding))
+    if encoding == "utf-8-sig":
+        assert [file.stem for file in bccd.load(folder).files] == ["größe"]
+    else:
+        with pytest.raises(ValueError, match=r"train\.txt: expected text in UTF-8, got .*; save it as UTF-8"):
+            bccd.load(folder)
+
+
+def test_an_image_named_twice_is_taken_once(tmp_path):
+    folder = write_cell(write_cell(tmp_path))
+    with pytest.warns(UserWarning, match=r"train\.txt: cell is named twice, taken once"):
+        assert len(bccd.load(folder)) == 1
+
+
+def test_an_empty_set_is_refused(tmp_path):
+    folder = write_cell(tmp_path)
+    (folder / "ImageSets/Main/train.txt").write_text("gone\n")
+    with pytest.raises(
+        ValueError, match=r"train\.txt: expected names of images, got 1 and none .*\n.*gone is left out"
+    ):
+        bccd.load(folder)
+
+
+def test_a_folder_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_cell(tmp_path / "cells")
+    assert len(bccd.load("~/cells")) == 1
+    with pytest.raises(ValueError, match=r"~nosuchuser/cells: .*write the folder in full"):
+        bccd.load("~nosuchuser/cells")
+
+
 def test_slips_are_left_out_and_named(tmp_path):
     slips = [("RBC", 2, 2, 2, 2), ("Alien", 1, 1, 3, 3), ("WBC", 7, 1, 9, 3), ("WBC", 4, 2, 3, 4), ("RBC", 0, 2, 3, 9)]
     folder = write_cell(tmp_path, "odd", [*slips, ("RBC", 1, 1, 2, 2)])
@@ -82,6 +134,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b
         ('<?xml version="1.0" encoding="klingon"?><a/>', "expected an annotation in XML"),
         ("<annotation></annotation>", r"expected a number in <size/height>, got None"),
         ("<annotation><size><width>6</width><height>tall</height></size></annotation>", "got 'tall'"),
+        (SIZED.format(0, ""), "got 0x5: the tool that wrote it left the size open"),
         (SIZED.format(60, ""), "expected the size .* 6x5, got 60x5"),
         (SIZED.format(6, OBJECT.format("RBC", 1, 1, "nan", 3)), "<bndbox/xmax>, got 'nan'"),
         (SIZED.format(6, "<object><name>RBC</name></object>"), "<bndbox/xmin>, got None"),
@@ -110,8 +163,18 @@ def test_a_bad_image_names_its_file(tmp_path):
     picture.write_bytes(picture.read_bytes()[:1500])
     with pytest.raises(ValueError, match=r"torn\.jpg: expected a whole JPEG"):
         bccd.load(folder)[0]
-    picture.write_bytes(b"GIF?")
-    with pytest.raises(ValueError, match=r"torn\.jpg: expected a JPEG image"):
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n%%EndComments\n"  # Pillow would start Ghostscript
+    for other in (b"GIF?", postscript, b"P6 6 5 255\n" + bytes(90)):
+        picture.write_bytes(other)
+        with pytest.raises(ValueError, match=r"torn\.jpg: expected a JPEG image"):
+            bccd.load(folder)
+
+
+@pytest.mark.parametrize("factor", [1.5, 3.0])  # Pillow warns of the first, refuses the second
+def test_a_bomb_names_its_file(tmp_path, monkeypatch, factor):
+    folder = write_cell(tmp_path, "huge")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(30 / factor))
+    with pytest.raises(ValueError, match=r"huge\.jpg: expected an image of 640 by 480 pixels, got a bomb"):
         bccd.load(folder)
 
 
@@ -121,24 +184,29 @@ def test_not_there_says_how_to_get_it(tmp_path, monkeypatch):
         bccd.load()
 
 
-@pytest.mark.parametrize("size", [(0, 5), (5,)])
+@pytest.mark.parametrize("size", [(0, 5), (5,), 240, (240.0, 320), "big"])
 def test_wrong_size(tmp_path, size):
     with pytest.raises(ValueError, match=r"size must be \(H, W\)"):
         bccd.load(tmp_path, size=size)
 
 
 @pytest.mark.parametrize(
-    ("split", "images", "cells", "slip"),
-    [("train", 205, [0, 2381, 214, 209], "BloodImage_00343"), ("val", 87, [0, 967, 87, 83], "BloodImage_00338")],
+    ("split", "images", "cells", "slip", "twice"),
+    [
+        ("train", 205, [0, 2381, 214, 209], "BloodImage_00343", ["00020", "00100", "00251", "00403"]),
+        ("val", 87, [0, 967, 87, 83], "BloodImage_00338", ["00104", "00331"]),
+    ],
 )
-def test_the_real_set(real_data, split, images, cells, slip):
-    with pytest.warns(UserWarning, match=f"1 problem.*{slip}.*no area"):
+def test_the_real_set(real_data, split, images, cells, slip, twice):
+    with pytest.warns(UserWarning, match=f"{slip}.*no area"):
         dataset = bccd.load(real_data / "bccd", split=split)
     boxes = torch.cat([target["boxes"] for target in dataset.targets])
     labels = torch.cat([target["labels"] for target in dataset.targets])
     assert len(dataset) == len(dataset.files) == images
     assert labels.bincount().tolist() == cells
-    assert len(dataset.problems) == 1
+    told = [problem for problem in dataset.problems if "stands twice, 2 px apart, both kept" in problem]
+    assert [problem[len("BloodImage_") :][:5] for problem in told] == twice
+    assert len(dataset.problems) == 1 + len(twice)
     assert boxes.min() == 0
     assert boxes[:, 2].max() == 640
     assert boxes[:, 3].max() == 480

@@ -11,7 +11,7 @@ from numpy import ndarray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import expit
 
-from labkit.datasets.texture import power_law_field
+from labkit.datasets.phantoms.texture import power_law_field
 
 FILM_MM = 160.0  # height of every film; the pixel size is this over the image's height
 FULL_SCALE = 3.0  # attenuation that the film shows as 1
@@ -127,7 +127,7 @@ def _depth_under_skin(x: ndarray, y: ndarray, reach: float, breadth: float, obli
     return (1 - radius) * min(reach, breadth)
 
 
-def _dense_tissue(clumps: ndarray, x: ndarray, y: ndarray, density: float) -> ndarray:
+def _dense_tissue(clumps: ndarray, x: ndarray | np.floating, y: ndarray | np.floating, density: float) -> ndarray:
     """(H, W) share of glandular tissue in 0 to 1: clumps of the texture inside a disc behind the nipple."""
     disc = ((x - 0.55) / 0.42) ** 2 + (y / 0.62) ** 2
     level = 5.0 * density - 2.9 - 1.5 * np.clip(disc - 0.3, 0, None) + clumps

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from labkit import files
 from labkit.datasets import cache
 from labkit.datasets.cache import cache_dir, cached_arrays
 
@@ -127,10 +126,10 @@ def test_read_only_folder(folder):
 
 
 def test_read_only_folder_as_reported_by_the_system(folder, monkeypatch):
-    def refuse(**_):
+    def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(cache, "write_whole", refuse)
     with pytest.warns(UserWarning, match="Permission denied.*LABKIT_CACHE"):
         assert_squares(cached_arrays("squares", make_squares, key="v1"))
 
@@ -176,6 +175,17 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     monkeypatch.setattr(cache.os, "access", lambda *_: False)  # a checkout that may not be written to
     assert checkout not in cache_dir().parents
     assert "labkit" in str(cache_dir()).lower()
+
+
+def test_a_cache_of_nobody_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", "~nosuchuser/x")
+    with pytest.raises(ValueError, match=r"^LABKIT_CACHE names no folder: ~nosuchuser/x: .*; write the folder in full"):
+        cached_arrays("squares", make_squares, key="v1")
+    monkeypatch.delenv("LABKIT_CACHE")
+    monkeypatch.setattr(cache.os, "access", lambda *_: False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: f"~nosuchuser/{name}")  # what it gives where there is no home
+    with pytest.raises(ValueError, match=r"there is no home folder for the cache .*; set LABKIT_CACHE to a folder"):
+        cache_dir()
 
 
 def test_a_good_run_warns_of_nothing(folder):

@@ -1,0 +1,33 @@
+"""Phantoms made by physics: no patient's data is needed, and every lesion is known exactly.
+
+films       mammograms with lesions            anatomy     a breast, and the detector that films it
+regions     squares with one mass each         texture     power-law fields, and the slope of a spectrum
+patches     squares, every other with a mass   lesions     their shapes and their contrast
+                                               placement   where they go
+"""
+
+from labkit.datasets.phantoms.films import (
+    BENIGN,
+    CALCIFICATIONS,
+    CIRCUMSCRIBED,
+    MALIGNANT,
+    SPICULATED,
+    Lesion,
+    Mammograms,
+    mammograms,
+)
+from labkit.datasets.phantoms.patches import lesion_patches
+from labkit.datasets.phantoms.regions import lesion_regions
+
+__all__ = [
+    "BENIGN",
+    "CALCIFICATIONS",
+    "CIRCUMSCRIBED",
+    "MALIGNANT",
+    "SPICULATED",
+    "Lesion",
+    "Mammograms",
+    "lesion_patches",
+    "lesion_regions",
+    "mammograms",
+]
