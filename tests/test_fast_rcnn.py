@@ -8,7 +8,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from labkit.detection.backbone import Backbone
 from labkit.detection.fast_rcnn import FastRCNN
-from labkit.detection.roi_head import match_proposals, sample, select_detections
+from labkit.detection.matching import match_proposals, sample
+from labkit.detection.roi_head import select_detections
 
 CLASSES = 3
 
@@ -119,7 +120,7 @@ def test_match_proposals_at_the_thresholds():
 def test_select_detections_suppresses_within_a_class_and_clips():
     boxes = torch.tensor([[-5.0, 2, 9, 30], [-5, 2, 9, 29], [40, 2, 60, 9]])[:, None].expand(3, 3, 4)
     scores = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.0, 0.9, 0.1]])
-    found = select_detections(boxes, scores, (20, 30), score_threshold=0.2, nms_iou=0.5, max_detections=5)
+    found = select_detections(boxes, scores, (20, 30), score_threshold=0.2, iou_threshold=0.5, max_detections=5)
     assert found["labels"].tolist() == [1, 2]  # the third lies outside the image
     assert found["boxes"].tolist() == [[0, 2, 9, 20], [0, 2, 9, 20]]
     torch.testing.assert_close(found["scores"], torch.tensor([0.6, 0.4]))
@@ -178,7 +179,7 @@ def good():
         (lambda i, p, t: (i, torch.tensor([[4.0, 5, 4, 20]]), t), "proposals of image 0 must have x1 < x2"),
         (lambda i, p, t: (i, p * 3, t), "proposals of image 0 must lie in the image of 40 x 56"),
         (lambda i, p, t: (i, p[0], t), r"proposals of image 0 must have shape \(N, 4\)"),
-        (lambda i, p, t: (i, p.long(), t), "proposals of image 0 must be floating point"),
+        (lambda i, p, t: (i, p.long(), t), r"proposals of image 0 must be float32, got torch\.int64; write"),
         (lambda i, p, t: (i, p * torch.nan, t), "proposals of image 0 must be finite"),
         (lambda i, p, t: (i[:, :5], p, t), "image 0 must be at least 8 x 8"),
         (lambda i, p, t: (i, p, t | {"labels": torch.tensor([3])}), "labels of image 0 must lie in 1 to 2"),

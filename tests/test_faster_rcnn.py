@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -9,6 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from labkit.detection.backbone import Backbone
 from labkit.detection.faster_rcnn import FasterRCNN
+from labkit.detection.images import check_batch
 from labkit.detection.roi_head import DELTA_SPREAD
 
 SIZES, RATIOS, CLASSES, MEAN, STD = (12.0, 24.0, 48.0), (0.5, 1.0, 2.0), 3, 0.4, 0.3
@@ -185,7 +187,7 @@ def good():
         (lambda image, target: (image[0], target), r"image 0 must be float32 \(C, H, W\)"),
         (lambda image, target: (image.double(), target), "image 0 must be float32"),
         (lambda image, target: (image.expand(3, -1, -1), target), r"image 0 must have 1 channel\(s\), got 3"),
-        (lambda image, target: (255 * image, target), "images must be in \\[0, 1\\].*divide bytes by 255"),
+        (lambda image, target: (255 * image, target), r"image 0 must be in \[0, 1\].*divide bytes by 255"),
         (lambda image, target: (image, {"boxes": target["boxes"]}), 'target 0 must have "boxes" and "labels"'),
         (lambda image, target: (image, target | {"boxes": target["boxes"].double()}), "float32 boxes"),
         (lambda image, target: (image, target | {"labels": torch.tensor([1.0])}), "int64 labels"),
@@ -241,3 +243,44 @@ def test_anchors_far_too_large_are_refused_and_the_right_ones_named():
     target = {"boxes": torch.tensor([[16.0, 8, 26, 18]]), "labels": torch.tensor([1])}
     with pytest.raises(ValueError, match=r"of size 10 to 10 px .* add sizes near 10 and ratios near 1\.00"):
         model([torch.rand(1, 32, 40)], [target])
+
+
+# Operations after which a program on a GPU has to wait for its answer: it needs a number, or how many rows there are.
+WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2", "nms"}
+
+
+class Waits(TorchDispatchMode):
+    """Counts them, whatever the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.partition("::")[2]
+        masks = args[1] if name in ("index", "index_put_") else ()
+        self.count += name in WAITS or any(m is not None and m.dtype == torch.bool for m in masks)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_gpu_is_waited_for_no_more_often_than_with_torchvisions(training):
+    model = ours()
+    theirs = torchvisions(model)
+    images, targets = batch()
+    counts = []
+    for net in (model.train(training), theirs.train(training)):
+        with Waits() as waits:
+            net(images, targets if training else None)
+        counts.append(waits.count)
+    assert counts[0] <= counts[1]
+    assert counts[0] <= (25 if training else 18)  # 2 for the batch, then 7 or 5 an image
+    one = Waits()
+    with one, torch.no_grad():
+        model.eval()(images[:1])
+    assert one.count <= 7
+
+
+def test_a_batch_is_checked_with_one_look():
+    images, targets = batch()
+    with Waits() as waits:
+        check_batch(images, targets, stride=8, num_classes=CLASSES, channels=1)
+        assert waits.count == 1

@@ -248,7 +248,7 @@ def test_overlaps_with_a_label_outside_the_classes_are_refused(label):
 
 
 def test_without_regression_detections_are_proposals():
-    model = RCNN(network(), normal(2, 16), torch.tensor([0.5, 0.1]), score_threshold=-100, nms_iou=0.3)
+    model = RCNN(network(), normal(2, 16), torch.tensor([0.5, 0.1]), score_threshold=-100, iou_threshold=0.3)
     image, proposals = torch.rand(1, 40, 57), boxes_in(40, 57, 9)
     found = model([image], [proposals])[0]
     assert len(found["boxes"]) > 4

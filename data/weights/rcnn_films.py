@@ -25,7 +25,7 @@ from labkit.detection.rcnn import (
     proposal_features,
     ridge,
 )
-from labkit.detection.roi_head import match_proposals, sample
+from labkit.detection.matching import match_proposals, sample
 from labkit.detection.shipped import film_backbone
 from labkit.device import autocast, pick_device, seed_everything
 from labkit.training import fit

@@ -14,6 +14,32 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
+from labkit.detection.matching import check_thresholds, match_iou
+
+
+def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], *, rounded: bool = True) -> Tensor:
+    """(K, 4) the anchors of one cell, around (0, 0); arguments and errors are those of `anchor_grid`.
+
+    Example:
+        >>> cell_anchors([9], [1.0]), cell_anchors([9], [1.0], rounded=False)
+        (tensor([[-4., -4.,  4.,  4.]]), tensor([[-4.5000, -4.5000,  4.5000,  4.5000]]))
+    """
+    areas, ratios = (torch.as_tensor(values, dtype=torch.float32) for values in (sizes, aspect_ratios))
+    for name, values in (("sizes", areas), ("aspect_ratios", ratios)):
+        if values.ndim != 1 or len(values) == 0 or not (values > 0).all():
+            raise ValueError(f"{name} must be a list of positive numbers, got {values.tolist()}; give at least one")
+    heights = (ratios.sqrt()[:, None] * areas).flatten()  # (K,)
+    widths = (1 / ratios.sqrt()[:, None] * areas).flatten()  # (K,)
+    cell = torch.stack([-widths, -heights, widths, heights], dim=1) / 2  # (K, 4)
+    if not rounded:
+        return cell
+    cell = cell.round()
+    if (cell[:, 2:] < 1).any():
+        raise ValueError(
+            "anchors must be at least 2 px wide and high after rounding, "
+            f"got sizes {areas.tolist()} with aspect ratios {ratios.tolist()}; enlarge the smallest size"
+        )
+    return cell
 
 
 def anchor_grid(
@@ -22,18 +48,20 @@ def anchor_grid(
     stride: int | tuple[int, int],
     sizes: Sequence[float],
     aspect_ratios: Sequence[float],
+    rounded: bool = True,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Anchors of every cell of a feature map, row by row.
 
-    The half widths and heights are rounded to whole pixels, as torchvision's are, so weights trained with one
-    fit the other. Built from scratch in notebook 08.
+    Built from scratch in notebook 08, without rounding.
 
     Args:
         feature_size: (h, w) cells of the feature map.
         stride: pixels a cell, one number or (down, across).
         sizes: square root of an anchor's area, pixels.
         aspect_ratios: height / width.
+        rounded: half widths and heights are rounded to whole pixels, as torchvision's are, so that weights trained with
+            one fit the other: size 9 then gives 8 px. Without it anchors have exactly their sizes and ratios.
         device: where the anchors are made.
 
     Returns:
@@ -50,31 +78,27 @@ def anchor_grid(
                 [14., -8., 18.,  8.]])
     """
     stride_y, stride_x = stride if isinstance(stride, Sequence) else (stride, stride)
-    sizes, ratios = (
-        torch.as_tensor(sizes, dtype=torch.float32),
-        torch.as_tensor(aspect_ratios, dtype=torch.float32),
-    )
-    for name, values in (("sizes", sizes), ("aspect_ratios", ratios)):
-        if values.ndim != 1 or len(values) == 0 or not (values > 0).all():
-            raise ValueError(f"{name} must be a list of positive numbers, got {values.tolist()}; give at least one")
+    cell = cell_anchors(sizes, aspect_ratios, rounded=rounded).to(device)
     if min(feature_size) < 0 or min(stride_y, stride_x) <= 0:
         raise ValueError(
             f"feature_size and stride must be positive, got {tuple(feature_size)} and {stride}; use pixels"
         )
 
-    heights = (ratios.sqrt()[:, None] * sizes).flatten()  # (K,)
-    widths = (1 / ratios.sqrt()[:, None] * sizes).flatten()  # (K,)
-    cell = (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()  # (K, 4)
-    if (cell[:, 2:] < 1).any():
-        raise ValueError(
-            "anchors must be at least 2 px wide and high after rounding, "
-            f"got sizes {sizes.tolist()} with aspect ratios {ratios.tolist()}; enlarge the smallest size"
-        )
-    y = torch.arange(feature_size[0], device=device) * stride_y
-    x = torch.arange(feature_size[1], device=device) * stride_x
+    return spread_anchors(cell, feature_size, stride=(stride_y, stride_x))
+
+
+def spread_anchors(cell: Tensor, feature_size: tuple[int, int], *, stride: tuple[int, int]) -> Tensor:
+    """(h * w * K, 4) the anchors (K, 4) of one cell, repeated for every cell of a feature map, row by row.
+
+    Example:
+        >>> spread_anchors(torch.tensor([[-4.0, -4.0, 4.0, 4.0]]), (1, 2), stride=(16, 16))
+        tensor([[-4., -4.,  4.,  4.],
+                [12., -4., 20.,  4.]])
+    """
+    y, x = (torch.arange(cells, device=cell.device) * s for cells, s in zip(feature_size, stride, strict=True))
     y, x = torch.meshgrid(y, x, indexing="ij")
     centers = torch.stack([x, y, x, y], dim=-1)  # (h, w, 4)
-    return (centers[:, :, None] + cell.to(device)).reshape(-1, 4)
+    return (centers[:, :, None] + cell).reshape(-1, 4)
 
 
 def match_anchors(anchors: Tensor, boxes: Tensor, *, positive_iou: float, negative_iou: float) -> Tensor:
@@ -102,22 +126,12 @@ def match_anchors(anchors: Tensor, boxes: Tensor, *, positive_iou: float, negati
         >>> match_anchors(anchors, torch.tensor([[0.0, 0.0, 8.0, 9.0]]), positive_iou=0.7, negative_iou=0.3)
         tensor([ 0, -2, -1])
     """
-    if not 0 <= negative_iou <= positive_iou <= 1:
-        raise ValueError(
-            f"0 <= negative_iou <= positive_iou <= 1 must hold, got {negative_iou} and {positive_iou}; "
-            "swap or lower them"
-        )
+    check_thresholds(positive_iou, negative_iou)
     check_boxes(anchors, name="anchors")
     check_boxes(boxes)
-    if len(anchors) == 0 or len(boxes) == 0:
-        return torch.full((len(anchors),), -1, device=anchors.device)
-
-    iou = box_iou(boxes, anchors)  # (N, A)
-    best_iou, best_box = iou.max(dim=0)  # (A,)
-    matches = best_box.where(best_iou >= positive_iou, -2).where(best_iou >= negative_iou, -1)
-    # Equality is meant: ties come from the same arithmetic. With an IoU of 0 nothing is won.
-    best_of_a_box = ((iou == iou.amax(dim=1, keepdim=True)) & (iou > 0)).any(dim=0)  # (A,)
-    return best_box.where(best_of_a_box, matches)
+    return match_iou(
+        box_iou(boxes, anchors), positive_iou=positive_iou, negative_iou=negative_iou, best_of_each_truth=True
+    )
 
 
 def check_anchors(

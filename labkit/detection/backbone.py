@@ -10,6 +10,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class ConvLayers(nn.Sequential):
+    """The layers one after the other; in eval mode each normalisation is folded into the convolution before it.
+
+    What is left of a normalisation that no longer learns is a factor and an offset for each channel, which the
+    convolution takes along: the same numbers to rounding, one pass over the images less. Layers that somebody listens
+    to by a hook are run one by one.
+
+    Example:
+        >>> layers = ConvLayers(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+        >>> layers(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 4, 6, 6])
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Whatever the layers make of the images."""
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            if layers and _folds(layer, layers[0]):
+                images = _convolve_and_normalise(layer, layers.pop(0), images)
+            else:
+                images = layer(images)
+        return images
+
+
+def _folds(layer: nn.Module, following: nn.Module) -> bool:
+    """Whether the second is a normalisation that no longer learns from its batch, after a convolution."""
+    is_pair = isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d) and not following.training
+    return is_pair and not any(m._forward_hooks or m._forward_pre_hooks for m in (layer, following))
+
+
+def _convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
+    weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
+    return F.conv2d(_channels_last(images), weight, bias, conv.stride, conv.padding)
+
+
 class Backbone(nn.Module):
     """Features (B, 96, ceil(H / 8), ceil(W / 8)) of images (B, channels, H, W).
 
@@ -34,7 +71,7 @@ class Backbone(nn.Module):
         """
         super().__init__()
         self.out_channels = 4 * width
-        self.layers = nn.Sequential(
+        self.layers = ConvLayers(
             *_conv(channels, width, stride=2),
             *_conv(width, width),
             *_conv(width, 2 * width, stride=2),
@@ -46,7 +83,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, out_channels, h, w) of images (B, channels, H, W)."""
-        return self.layers(images)
+        return self.layers(_channels_last(images))
 
 
 class LocalContrast(nn.Module):
@@ -81,7 +118,7 @@ class LocalContrast(nn.Module):
             mean = _local_mean(images, reach)
             spread = (_local_mean(images.square(), reach) - mean.square()).clamp(min=0).sqrt()
             views.append((images - mean) / (spread + self.floor))
-        return torch.cat(views, dim=1)
+        return _channels_last(torch.cat(views, dim=1))
 
 
 class FilmBackbone(nn.Module):
@@ -109,7 +146,7 @@ class FilmBackbone(nn.Module):
     def __init__(self) -> None:
         """Build the layers."""
         super().__init__()
-        self.fine = nn.Sequential(
+        self.fine = ConvLayers(
             LocalContrast((2, 6)),  # pixels: about a spicule, and about a lesion
             *_conv(3, 16),
             *_conv(16, 32, stride=2),
@@ -117,9 +154,9 @@ class FilmBackbone(nn.Module):
             *_conv(32, 64, stride=2),
             *_conv(64, 64),
         )
-        self.coarse = nn.Sequential(*_conv(64, 96, stride=2), *_conv(96, 96), *_conv(96, 96))
+        self.coarse = ConvLayers(*_conv(64, 96, stride=2), *_conv(96, 96), *_conv(96, 96))
         self.lateral, self.top_down = nn.Conv2d(64, 64, 1), nn.Conv2d(96, 64, 1)
-        self.merge = nn.Sequential(*_conv(64, 64))
+        self.merge = ConvLayers(*_conv(64, 64))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, 64, h, w) of films (B, 1, H, W)."""
@@ -149,11 +186,31 @@ class FilmBackbone(nn.Module):
         return self
 
 
+def _channels_last(images: Tensor) -> Tensor:
+    """The same images, a pixel's channels side by side in memory: convolutions are faster so, on CPUs and on GPUs."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def _local_mean(images: Tensor, reach: int) -> Tensor:
     """Mean over a square of 2 reach + 1 pixels around each; at the border the edge's value goes on."""
-    padded = F.pad(images, (reach,) * 4, mode="replicate")
     side = 2 * reach + 1
-    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)  # two lines are faster than a square
+    sums = _running_sum(F.pad(images, (reach,) * 4, mode="replicate"), side, dim=2)
+    return _running_sum(sums, side, dim=3) / side**2
+
+
+def _running_sum(values: Tensor, side: int, *, dim: int) -> Tensor:
+    """Sums over `side` neighbours along one axis: of 1, 2, 4 … by doubling, as the binary digits of side ask."""
+    length = values.shape[dim] - side + 1
+    total, start, width = torch.zeros((), device=values.device), 0, 1
+    while True:
+        if side & width:
+            total = total + values.narrow(dim, start, length)
+            start += width
+        if 2 * width > side:
+            return total
+        rest = values.shape[dim] - width
+        values = values.narrow(dim, 0, rest) + values.narrow(dim, width, rest)  # now of 2 width neighbours
+        width *= 2
 
 
 def _conv(channels_in: int, channels_out: int, *, stride: int = 1) -> tuple[nn.Module, ...]:

@@ -44,27 +44,21 @@ def check_boxes(boxes: Tensor, *, name: str = "boxes", image_size: tuple[int, in
         raise ValueError(f"{name} must have shape (N, 4), got {tuple(boxes.shape)}; {cure}")
     if not boxes.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {boxes.dtype}; write {name}.float()")
-    _refuse(
-        ~boxes.isfinite().all(1),
-        boxes,
-        f"{name} must be finite",
-        "look for a division by zero or a log of zero",
-    )
-    _refuse(
-        (boxes[:, 2:] <= boxes[:, :2]).any(1),
-        boxes,
-        f"{name} must have x1 < x2 and y1 < y2",
-        "drop it or swap its corners",
-    )
+    infinite, empty = ~boxes.isfinite().all(1), (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    outside = torch.zeros_like(empty)
     if image_size is not None:
         height, width = image_size
         outside = (boxes[:, :2] < 0).any(1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
-        _refuse(
-            outside,
-            boxes,
-            f"{name} must lie in the image of {height} x {width} (H x W)",
-            "clip it, or resize boxes with images",
-        )
+    if not (infinite | empty | outside).any():  # one look for all three: on a GPU it is a wait
+        return
+    _refuse(infinite, boxes, f"{name} must be finite", "look for a division by zero or a log of zero")
+    _refuse(empty, boxes, f"{name} must have x1 < x2 and y1 < y2", "drop it or swap its corners")
+    _refuse(
+        outside,
+        boxes,
+        f"{name} must lie in the image of {image_size and ' x '.join(map(str, image_size))} (H x W)",
+        "clip it, or resize boxes with images",
+    )
 
 
 def _refuse(bad: Tensor, boxes: Tensor, expected: str, cure: str) -> None:
@@ -101,6 +95,16 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     check_boxes(boxes)
     check_boxes(anchors, name="anchors")
     _check_rows(boxes, anchors, "boxes")
+    return deltas_between(boxes, anchors)
+
+
+def deltas_between(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """`encode_boxes` without its checks: for boxes and anchors that were looked at before.
+
+    Example:
+        >>> deltas_between(torch.zeros(0, 4), torch.zeros(0, 4)).shape
+        torch.Size([0, 4])
+    """
     box_centers, box_sizes = _centers_and_sizes(boxes)
     anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
     return torch.cat([(box_centers - anchor_centers) / anchor_sizes, (box_sizes / anchor_sizes).log()], dim=1)

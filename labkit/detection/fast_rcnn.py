@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labkit.detection.images import batch_images, check_batch, check_proposals
+from labkit.detection.images import Target, batch_images, check_batch, check_proposals
 from labkit.detection.roi_head import RoIHead
 
 
@@ -34,7 +34,7 @@ class FastRCNN(nn.Module):
         image_mean: Sequence[float] = (0.5,),
         image_std: Sequence[float] = (0.25,),
         score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
+        iou_threshold: float = 0.5,
         max_detections: int = 100,
         **head,
     ) -> None:
@@ -44,18 +44,19 @@ class FastRCNN(nn.Module):
             backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
             num_classes: with background.
             image_mean, image_std: of each channel.
-            score_threshold, nms_iou, max_detections: which detections come out at test time.
+            score_threshold, iou_threshold, max_detections: which detections come out at test time.
             head: options of `RoIHead`.
         """
         super().__init__()
         self.backbone, self.num_classes = backbone, num_classes
         self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **head)
-        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
         self.register_buffer("image_mean", torch.tensor(image_mean))
         self.register_buffer("image_std", torch.tensor(image_std))
 
     def forward(
-        self, images: list[Tensor], proposals: list[Tensor], targets: list[dict] | None = None
+        self, images: list[Tensor], proposals: list[Tensor], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses `classifier` and `box` in training mode, else detections.
 
@@ -81,4 +82,11 @@ class FastRCNN(nn.Module):
         features = self.backbone(batch)
         if self.training:
             return self.roi_head.losses(features, proposals, targets)
-        return self.roi_head.detect(features, proposals, [tuple(i.shape[1:]) for i in images], **self.out)
+        return self.roi_head.detect(
+            features,
+            proposals,
+            [(image.shape[1], image.shape[2]) for image in images],
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )

@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import ops
 
-from labkit.detection.anchors import anchor_grid, check_anchors, match_anchors
-from labkit.detection.boxes import decode_boxes, encode_boxes
-from labkit.detection.images import batch_images, check_batch
-from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead, sample
+from labkit.detection.anchors import cell_anchors, check_anchors, spread_anchors
+from labkit.detection.boxes import decode_boxes, deltas_between
+from labkit.detection.images import Target, batch_images, check_batch
+from labkit.detection.matching import check_thresholds, match_iou, sample
+from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead
 
 # A network learns nothing from anchors that hardly touch what they answer for; with no better one it stops and says so.
 LEAST_FIT = 0.1
+SMALLEST = 1e-3  # pixels; a proposal with a smaller side was clipped to nothing (torchvision's)
 
 
 class RegionProposalNetwork(nn.Module):
@@ -39,7 +41,7 @@ class RegionProposalNetwork(nn.Module):
         positive_fraction: float = 0.5,
         positive_iou: float = 0.7,
         negative_iou: float = 0.3,
-        nms_iou: float = 0.7,
+        iou_threshold: float = 0.7,
         before_nms: tuple[int, int] = (2000, 1000),
         after_nms: tuple[int, int] = (1000, 300),
     ) -> None:
@@ -51,15 +53,18 @@ class RegionProposalNetwork(nn.Module):
             sizes, aspect_ratios: of the anchors; pixels, and height / width.
             samples, positive_fraction: anchors an image that the losses see, and the most that are foreground.
             positive_iou, negative_iou: see `match_anchors`.
-            nms_iou: proposals that overlap a better one by more are dropped.
+            iou_threshold: proposals that overlap a better one by more are dropped.
             before_nms, after_nms: most proposals an image, (in training, at test time).
         """
         super().__init__()
         self.stride, self.sizes, self.aspect_ratios = stride, tuple(sizes), tuple(aspect_ratios)
         self.samples, self.positive_fraction = samples, positive_fraction
+        check_thresholds(positive_iou, negative_iou)
         self.positive_iou, self.negative_iou = positive_iou, negative_iou
-        self.nms_iou, self.before_nms, self.after_nms = nms_iou, before_nms, after_nms
-        per_cell = len(self.sizes) * len(self.aspect_ratios)
+        self.iou_threshold, self.before_nms, self.after_nms = iou_threshold, before_nms, after_nms
+        # rounded as torchvision's are, so that weights trained with one fit the other
+        self.register_buffer("cell", cell_anchors(sizes, aspect_ratios), persistent=False)
+        per_cell = len(self.cell)
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.objectness = nn.Conv2d(in_channels, per_cell, 1)
         self.deltas = nn.Conv2d(in_channels, 4 * per_cell, 1)
@@ -72,13 +77,8 @@ class RegionProposalNetwork(nn.Module):
         hidden = F.relu(self.conv(features))
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)  # (B, h * w * K)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(features), -1, 4)
-        anchors = anchor_grid(
-            tuple(features.shape[2:]),
-            stride=self.stride,
-            sizes=self.sizes,
-            aspect_ratios=self.aspect_ratios,
-            device=features.device,
-        )
+        size = (features.shape[2], features.shape[3])
+        anchors = spread_anchors(self.cell, size, stride=(self.stride, self.stride))
         return logits.float(), deltas.float(), anchors
 
     @torch.no_grad()
@@ -88,38 +88,54 @@ class RegionProposalNetwork(nn.Module):
         """(R, 4) boxes an image, best first: decoded, clipped to the image, and suppressed."""
         stage = 0 if self.training else 1
         scores, rows = logits.topk(min(self.before_nms[stage], logits.shape[1]), dim=1)
+        chosen = deltas.gather(1, rows[..., None].expand(-1, -1, 4))  # (B, R, 4)
+        boxes = decode_boxes(chosen.flatten(0, 1), anchors[rows].flatten(0, 1)).view_as(chosen)
+        limits = [[width, height, width, height] for height, width in image_sizes]
+        limit = torch.tensor(limits, dtype=boxes.dtype).to(boxes.device)[:, None]  # (B, 1, 4)
+        boxes, scores = torch.minimum(boxes.clamp(min=0), limit), scores.sigmoid()
+        whole = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(dim=2)  # others are clipped to nothing
         kept = []
-        for score, row, delta, size in zip(scores, rows, deltas, image_sizes, strict=True):
-            boxes = ops.clip_boxes_to_image(decode_boxes(delta[row], anchors[row]), size)
-            whole = ops.remove_small_boxes(boxes, min_size=1e-3)
-            boxes, score = boxes[whole], score[whole].sigmoid()
-            kept.append(boxes[ops.nms(boxes, score, self.nms_iou)[: self.after_nms[stage]]])
+        for box, score, good in zip(boxes, scores, whole, strict=True):
+            box, score = box[good], score[good]
+            kept.append(box[ops.nms(box, score, self.iou_threshold)[: self.after_nms[stage]]])
         return kept
 
-    def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: list[dict]) -> dict[str, Tensor]:
+    def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """`objectness` (binary cross entropy) and `rpn_box` (smooth L1) on sampled anchors of all images.
 
         Raises:
             ValueError: an image has boxes and no anchor that fits one of them; it says which would.
         """
-        chosen, is_object, predicted, wanted = [], [], [], []
+        chosen, is_object, predicted, wanted, fits = [], [], [], [], []
         for logit, delta, target in zip(logits, deltas, targets, strict=True):
             boxes = target["boxes"]
-            matches = match_anchors(anchors, boxes, positive_iou=self.positive_iou, negative_iou=self.negative_iou)
+            iou = ops.box_iou(boxes, anchors)  # (N, A)
+            matches = match_iou(
+                iou, positive_iou=self.positive_iou, negative_iou=self.negative_iou, best_of_each_truth=True
+            )
             positive, negative = sample(matches, self.samples, self.positive_fraction)
-            if len(boxes) and not (ops.box_iou(anchors[positive], boxes) >= LEAST_FIT).any():
-                shapes = {"sizes": self.sizes, "aspect_ratios": self.aspect_ratios}
-                check_anchors(boxes, stride=self.stride, **shapes, least_iou=LEAST_FIT)
+            if len(boxes):
+                fits.append((iou[:, positive] >= LEAST_FIT).any())
             chosen += [logit[positive], logit[negative]]
             is_object += [torch.ones_like(chosen[-2]), torch.zeros_like(chosen[-1])]
             predicted.append(delta[positive])
-            wanted.append(encode_boxes(boxes[matches[positive]], anchors[positive]))
+            wanted.append(deltas_between(boxes[matches[positive]], anchors[positive]))
+        if fits and not torch.stack(fits).all():  # one look for all images: on a GPU it is a wait
+            self._name_misfits(anchors, targets)
         chosen = torch.cat(chosen)
         box_loss = F.smooth_l1_loss(torch.cat(predicted), torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum")
         return {
             "objectness": F.binary_cross_entropy_with_logits(chosen, torch.cat(is_object)),
             "rpn_box": box_loss / len(chosen),
         }
+
+    def _name_misfits(self, anchors: Tensor, targets: list[Target]) -> None:
+        """The error that says which anchors would fit, for the first image with boxes that none fits."""
+        for target in targets:
+            boxes = target["boxes"]
+            if len(boxes) and not (ops.box_iou(boxes, anchors) >= LEAST_FIT).any():
+                shapes = {"sizes": self.sizes, "aspect_ratios": self.aspect_ratios}
+                check_anchors(boxes, stride=self.stride, **shapes, least_iou=LEAST_FIT)
 
 
 class FasterRCNN(nn.Module):
@@ -135,7 +151,7 @@ class FasterRCNN(nn.Module):
         image_mean: Sequence[float] = (0.5,),
         image_std: Sequence[float] = (0.25,),
         score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
+        iou_threshold: float = 0.5,
         max_detections: int = 100,
         rpn: dict | None = None,
         head: dict | None = None,
@@ -147,7 +163,7 @@ class FasterRCNN(nn.Module):
             num_classes: with background.
             sizes, aspect_ratios: of the anchors; pixels, and height / width.
             image_mean, image_std: of each channel.
-            score_threshold, nms_iou, max_detections: which detections come out at test time.
+            score_threshold, iou_threshold, max_detections: which detections come out at test time.
             rpn: options of `RegionProposalNetwork`.
             head: options of `RoIHead`.
         """
@@ -157,12 +173,13 @@ class FasterRCNN(nn.Module):
             backbone.out_channels, stride=backbone.stride, sizes=sizes, aspect_ratios=aspect_ratios, **(rpn or {})
         )
         self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **(head or {}))
-        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
         self.register_buffer("image_mean", torch.tensor(image_mean))
         self.register_buffer("image_std", torch.tensor(image_std))
 
     def forward(
-        self, images: list[Tensor], targets: list[dict] | None = None
+        self, images: list[Tensor], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses `objectness`, `rpn_box`, `classifier`, `box` in training mode, else detections.
 
@@ -192,4 +209,13 @@ class FasterRCNN(nn.Module):
             return self.rpn.losses(logits, deltas, anchors, targets) | self.roi_head.losses(
                 features, proposals, targets
             )
-        return self.roi_head.detect(features, proposals, image_sizes, **self.out)
+        return self.roi_head.detect(
+            features,
+            proposals,
+            image_sizes,
+            logits,
+            deltas,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )

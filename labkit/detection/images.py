@@ -1,4 +1,10 @@
-"""Images and targets on their way into a detector: checked, normalised, and padded into one batch."""
+"""Images and targets on their way into a detector: checked once, at the border, normalised, and padded into one batch.
+
+The checks of a whole batch look at its numbers once: on a GPU each look is a wait. Only when something is wrong do they
+look again, to name the image.
+"""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -6,66 +12,194 @@ from torch import Tensor
 
 from labkit.detection.boxes import check_boxes
 
-BRIGHTEST = 2.0  # an image in [0, 1] may overshoot a little, from noise or a lamp; bytes do not
+# An image in [0, 1] may overshoot a little, from noise or a lamp; bytes, and images that are normalised, do more.
+DARKEST, BRIGHTEST = -0.5, 1.5
+
+Target = dict[str, Tensor]
+
+
+def check_images(
+    images: Sequence[Tensor],
+    *,
+    channels: Sequence[int] | None = None,
+    least_side: int = 1,
+    low: float = DARKEST,
+    high: float = BRIGHTEST,
+) -> None:
+    """Nothing, or the error that names the image and what is wrong with it; one look at the numbers of all.
+
+    Args:
+        images: B tensors (C, H, W), grey values in [0, 1].
+        channels: how many an image may have; None takes any number.
+        least_side: pixels; the smallest side that leaves something to look at.
+        low, high: values beyond them are not an image's.
+
+    Raises:
+        ValueError: there is no image; one is no float32 (C, H, W), has other channels, is too small, holds NaN, or is
+            not in [0, 1].
+
+    Example:
+        >>> check_images([torch.zeros(1, 4, 20)], least_side=8)
+        Traceback (most recent call last):
+        ValueError: image 0 must be at least 8 x 8 pixels, got 4 x 20; enlarge it
+        >>> check_images([torch.full((1, 8, 8), 200.0)])
+        Traceback (most recent call last):
+        ValueError: image 0 must be in [0, 1], got 200 to 200; divide bytes by 255
+    """
+    _check_forms(images, channels, least_side)
+    if not _are_images(images, low, high):
+        _name_image(images, low, high)
+
+
+def check_image(
+    image: Tensor,
+    *,
+    channels: Sequence[int] | None = None,
+    least_side: int = 1,
+    low: float = DARKEST,
+    high: float = BRIGHTEST,
+) -> None:
+    """Nothing, when this is one image that a detector can look at; what is asked for is said in `check_images`.
+
+    Example:
+        >>> check_image(torch.zeros(40, 60))
+        Traceback (most recent call last):
+        ValueError: image must be float32 (C, H, W), got shape (40, 60), torch.float32; write image[None] for a grey one
+    """
+    try:
+        check_images([image], channels=channels, least_side=least_side, low=low, high=high)
+    except ValueError as error:
+        raise ValueError(str(error).replace("image 0", "image", 1)) from None
+
+
+def _check_forms(images: Sequence[Tensor], channels: Sequence[int] | None, least_side: int) -> None:
+    """What can be seen without a look at the numbers."""
+    if isinstance(images, Tensor) and images.ndim == 3:
+        raise ValueError(f"expected a list of images, got one of {tuple(images.shape)}; write [image]")
+    if not len(images):
+        raise ValueError("expected at least one image, got an empty list; skip empty batches")
+    for i, image in enumerate(images):
+        if not isinstance(image, Tensor):
+            raise ValueError(f"image {i} must be a tensor, got {type(image).__name__}; write torch.as_tensor(image)")
+        if image.ndim != 3 or image.dtype != torch.float32:
+            got = f"shape {tuple(image.shape)}, {image.dtype}"
+            raise ValueError(f"image {i} must be float32 (C, H, W), got {got}; {_cure_of_form(image)}")
+        if channels is not None and len(image) not in channels:
+            wanted = " or ".join(str(count) for count in channels)
+            raise ValueError(
+                f"image {i} must have {wanted} channel(s), got {len(image)}; {_cure_of_channels(image, channels)}"
+            )
+        height, width = image.shape[1:]
+        if min(height, width) < max(least_side, 1):
+            raise ValueError(
+                f"image {i} must be at least {least_side} x {least_side} pixels, got {height} x {width}; enlarge it"
+            )
+
+
+def _cure_of_form(image: Tensor) -> str:
+    if image.ndim == 2:
+        return "write image[None] for a grey one"
+    if image.ndim != 3:
+        return "give one image, channels first"
+    return "write image.float() / 255 for bytes" if not image.is_floating_point() else "write image.float()"
+
+
+def _cure_of_channels(image: Tensor, channels: Sequence[int]) -> str:
+    if image.shape[2] in channels:
+        return "channels come first: write image.permute(2, 0, 1)"
+    if len(image) == 1 and 3 in channels:
+        return "write image.expand(3, -1, -1) to make a grey one coloured"
+    if len(image) == 3 and 1 in channels:
+        return "write image.mean(0, keepdim=True) to make a coloured one grey"
+    return "give the network images of the kind it was built for"
+
+
+def _are_images(images: Sequence[Tensor], low: float, high: float) -> bool:
+    """Whether every value is a grey value; NaN is none."""
+    ends = torch.stack([torch.stack(image.aminmax()) for image in images])  # (B, 2)
+    return bool(((ends[:, 0] >= low) & (ends[:, 1] <= high)).all())
+
+
+def _name_image(images: Sequence[Tensor], low: float, high: float) -> None:
+    for i, image in enumerate(images):
+        darkest, brightest = (end.item() for end in image.aminmax())
+        if not image.isfinite().all():
+            raise ValueError(f"image {i} must be finite, got NaN or infinity; look for a division by zero before it")
+        if not (darkest >= low and brightest <= high):
+            cure = "divide bytes by 255" if darkest >= low else "give it as it was: the detector normalises it itself"
+            raise ValueError(f"image {i} must be in [0, 1], got {darkest:.4g} to {brightest:.4g}; {cure}")
 
 
 def check_batch(
-    images: list[Tensor], targets: list[dict] | None, *, stride: int, num_classes: int, channels: int
+    images: Sequence[Tensor], targets: Sequence[Target] | None, *, stride: int, num_classes: int, channels: int
 ) -> None:
-    """Nothing, or the error that names the image and what is wrong with it.
+    """Nothing, or the error that names the image and what is wrong with it or its target.
 
     Args:
-        images: B tensors (C, H, W).
+        images: B tensors (C, H, W), grey values in [0, 1].
         targets: B dicts with `boxes` (N, 4) and `labels` (N,); None at test time.
         stride: the smallest side that leaves a feature cell.
         num_classes: labels must lie in 1 … num_classes - 1.
         channels: of every image.
 
     Raises:
-        ValueError: there is no image; one is too small, has other channels, is not (C, H, W) or not in [0, 1]; boxes
-            leave their image or have no area; a label is no class; or the lists differ in length.
+        ValueError: what `check_images` finds; boxes leave their image or have no area; a label is no class; or the
+            lists differ in length.
 
     Example:
         >>> check_batch([torch.zeros(1, 4, 20)], None, stride=8, num_classes=3, channels=1)
         Traceback (most recent call last):
-        ValueError: image 0 must be at least 8 x 8 pixels, the stride of the features, got 4 x 20; enlarge it
+        ValueError: image 0 must be at least 8 x 8 pixels, got 4 x 20; enlarge it
     """
-    if not len(images):
-        raise ValueError("expected at least one image, got an empty list; skip empty batches")
-    if targets is not None and len(images) != len(targets):
-        raise ValueError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
-    for i, image in enumerate(images):
-        if image.ndim != 3 or image.dtype != torch.float32:
-            got = f"shape {tuple(image.shape)}, {image.dtype}"
-            raise ValueError(f"image {i} must be float32 (C, H, W), got {got}; write image[None] or image.float()")
-        if len(image) != channels:
-            raise ValueError(
-                f"image {i} must have {channels} channel(s), got {len(image)}; "
-                "write image.expand(3, -1, -1) to make a grey one coloured, image.mean(0, keepdim=True) the other way"
-            )
-        height, width = image.shape[1:]
-        if min(height, width) < stride:
-            raise ValueError(
-                f"image {i} must be at least {stride} x {stride} pixels, the stride of the features, "
-                f"got {height} x {width}; enlarge it"
-            )
-        if targets is None:
-            continue
-        if not {"boxes", "labels"} <= targets[i].keys():
-            raise ValueError(f'target {i} must have "boxes" and "labels", got {sorted(targets[i])}; mind the spelling')
-        boxes, labels = targets[i]["boxes"], targets[i]["labels"]
-        check_boxes(boxes, name=f"boxes of image {i}", image_size=(height, width))
-        if boxes.dtype != torch.float32 or labels.dtype != torch.int64:
-            raise ValueError(
-                f"target {i} must have float32 boxes and int64 labels, got {boxes.dtype} and {labels.dtype}; "
-                "write boxes.float() and labels.long()"
-            )
-        if labels.shape != boxes.shape[:1]:
-            raise ValueError(f"image {i} must have one label a box, got {len(labels)} labels and {len(boxes)} boxes")
-        check_labels(labels, name=f"labels of image {i}", num_classes=num_classes)
-    brightest = torch.stack([image.amax() for image in images]).amax()
-    if brightest > BRIGHTEST:  # one look for all of them: on a GPU it is a wait
-        raise ValueError(f"images must be in [0, 1], got a value of {brightest:g}; divide bytes by 255")
+    _check_forms(images, (channels,), stride)
+    if targets is None:
+        if not _are_images(images, DARKEST, BRIGHTEST):
+            _name_image(images, DARKEST, BRIGHTEST)
+        return
+    if len(images) != len(targets):
+        raise ValueError(
+            f"expected one target an image, got {len(images)} images and {len(targets)} targets; pair them"
+        )
+    for i, target in enumerate(targets):
+        _check_target_form(i, target)
+    if _is_sound(images, targets, num_classes):
+        return
+    _name_image(images, DARKEST, BRIGHTEST)
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        check_boxes(target["boxes"], name=f"boxes of image {i}", image_size=(image.shape[1], image.shape[2]))
+        check_labels(target["labels"], name=f"labels of image {i}", num_classes=num_classes)
+
+
+def _check_target_form(i: int, target: Target) -> None:
+    if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():
+        got = sorted(target) if isinstance(target, dict) else type(target).__name__
+        raise ValueError(f'target {i} must have "boxes" and "labels", got {got}; mind the spelling')
+    boxes, labels = target["boxes"], target["labels"]
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        check_boxes(boxes, name=f"boxes of image {i}")
+    if boxes.dtype != torch.float32 or labels.dtype != torch.int64:
+        raise ValueError(
+            f"target {i} must have float32 boxes and int64 labels, got {boxes.dtype} and {labels.dtype}; "
+            "write boxes.float() and labels.long()"
+        )
+    if labels.shape != boxes.shape[:1]:
+        got = f"{tuple(labels.shape)} labels and {len(boxes)} boxes"
+        raise ValueError(f"image {i} must have one label a box, got {got}; index them together")
+
+
+def _is_sound(images: Sequence[Tensor], targets: Sequence[Target], num_classes: int) -> bool:
+    """Whether all numbers of a batch are what they should be: one answer for all, since on a GPU it is a wait."""
+    ends = torch.stack([torch.stack(image.aminmax()) for image in images])  # (B, 2)
+    boxes, labels = (torch.cat([target[key] for target in targets]) for key in ("boxes", "labels"))
+    limits = [[i.shape[2], i.shape[1]] for i, target in zip(images, targets, strict=True) for _ in target["boxes"]]
+    limit = torch.tensor(limits, dtype=torch.float32).reshape(-1, 2).to(boxes.device)  # (N, 2) width, height
+    return bool(
+        (ends[:, 0] >= DARKEST).all()
+        & (ends[:, 1] <= BRIGHTEST).all()
+        # each comparison is false for NaN, and an infinite box leaves its image
+        & ((boxes[:, :2] >= 0) & (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= limit)).all()
+        & ((labels >= 1) & (labels < num_classes)).all()
+    )
 
 
 def check_labels(labels: Tensor, *, name: str = "labels", num_classes: int) -> None:
@@ -84,14 +218,14 @@ def check_labels(labels: Tensor, *, name: str = "labels", num_classes: int) -> N
         Traceback (most recent call last):
         ValueError: labels must lie in 1 to 2, got [1, 3]; 0 is background, and num_classes counts it
     """
-    if len(labels) and not (int(labels.min()) >= 1 and int(labels.max()) < num_classes):
+    if not ((labels >= 1) & (labels < num_classes)).all():
         raise ValueError(
             f"{name} must lie in 1 to {num_classes - 1}, got {sorted(set(labels.tolist()))}; "
             "0 is background, and num_classes counts it"
         )
 
 
-def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:
+def check_proposals(proposals: Sequence[Tensor], images: Sequence[Tensor]) -> None:
     """Nothing, or the error that names the image whose proposals are wrong.
 
     Args:
@@ -111,13 +245,55 @@ def check_proposals(proposals: list[Tensor], images: list[Tensor]) -> None:
         raise ValueError(
             f"expected proposals for each image, got {len(proposals)} for {len(images)} images; none is (0, 4)"
         )
+    for i, boxes in enumerate(proposals):
+        check_proposal_form(boxes, f"proposals of image {i}")
+    right = []
+    for boxes, image in zip(proposals, images, strict=True):
+        limit = boxes.new_tensor([image.shape[2], image.shape[1]])
+        right.append(((boxes[:, :2] >= 0) & (boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= limit)).all())
+    if torch.stack(right).all():
+        return
     for i, (boxes, image) in enumerate(zip(proposals, images, strict=True)):
-        check_boxes(boxes, name=f"proposals of image {i}", image_size=tuple(image.shape[1:]))
-        if boxes.dtype != torch.float32:
-            raise ValueError(f"proposals of image {i} must be float32, got {boxes.dtype}; write proposals.float()")
+        check_boxes(boxes, name=f"proposals of image {i}", image_size=(image.shape[1], image.shape[2]))
 
 
-def batch_images(images: list[Tensor], *, mean: Tensor, std: Tensor, multiple: int) -> Tensor:
+def check_proposal_form(boxes: Tensor, name: str) -> None:
+    """Nothing, when these can be the boxes of one image by their type and shape; what they are called is `name`."""
+    if isinstance(boxes, tuple):
+        raise ValueError(
+            f"{name} must be a tensor (R, 4), got a tuple; a proposal method gives (boxes, scores): take [0]"
+        )
+    if not isinstance(boxes, Tensor):
+        raise ValueError(f"{name} must be a tensor (R, 4), got {type(boxes).__name__}; write torch.as_tensor(boxes)")
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        check_boxes(boxes, name=name)
+    if boxes.dtype != torch.float32:
+        raise ValueError(f"{name} must be float32, got {boxes.dtype}; write proposals.float()")
+
+
+def check_answers(*answers: Tensor) -> None:
+    """Nothing, when what a network answers to a sound image is finite; else its weights are at fault, and this says so.
+
+    Args:
+        answers: of any shapes, on one device.
+
+    Raises:
+        ValueError: one holds NaN or infinity, which would be dropped later on and look like an image without finds.
+
+    Example:
+        >>> check_answers(torch.zeros(3), torch.tensor([float("nan")]))
+        Traceback (most recent call last):
+        ValueError: the network's answers must be finite, got NaN or infinity from a sound image; its weights are
+            broken, load or train them again
+    """
+    if not torch.stack([answer.isfinite().all() for answer in answers]).all():
+        raise ValueError(
+            "the network's answers must be finite, got NaN or infinity from a sound image; its weights are broken, "
+            "load or train them again"
+        )
+
+
+def batch_images(images: Sequence[Tensor], *, mean: Tensor, std: Tensor, multiple: int) -> Tensor:
     """(B, C, H, W): the images less the mean, by the spread, padded below and right with zeros to one size.
 
     Args:

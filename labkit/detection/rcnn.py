@@ -272,7 +272,7 @@ class RCNN(nn.Module):
         image_mean: float = 0.5,
         image_std: float = 0.25,
         score_threshold: float = MARGIN,
-        nms_iou: float = 0.3,
+        iou_threshold: float = 0.3,
         max_detections: int = 100,
     ) -> None:
         """Put it together.
@@ -283,14 +283,15 @@ class RCNN(nn.Module):
             box_weights: (K - 1, F + 1, 4) of `ridge`; None leaves proposals where they are.
             context: pixels around a warped proposal.
             image_mean, image_std: of the grey values.
-            score_threshold, nms_iou, max_detections: which detections come out.
+            score_threshold, iou_threshold, max_detections: which detections come out.
         """
         super().__init__()
         self.network, self.context, self.image_mean, self.image_std = network, context, image_mean, image_std
         self.register_buffer("svm_weights", svm_weights)
         self.register_buffer("svm_biases", svm_biases)
         self.register_buffer("box_weights", box_weights)
-        self.out = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
         self.eval()
 
     @torch.no_grad()
@@ -326,7 +327,14 @@ class RCNN(nn.Module):
             deltas = torch.einsum("rf,kfd->rkd", rows, self.box_weights)
             boxes = decode_boxes(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).view_as(deltas)
         # `select_detections` expects background in the first column
-        return select_detections(F.pad(boxes, (0, 0, 1, 0)), F.pad(scores, (1, 0)), image_size, **self.out)
+        return select_detections(
+            F.pad(boxes, (0, 0, 1, 0)),
+            F.pad(scores, (1, 0)),
+            image_size,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )
 
 
 @torch.no_grad()

@@ -10,12 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import ops
 
-from labkit.detection.boxes import decode_boxes, encode_boxes
+from labkit.detection.boxes import decode_boxes, deltas_between
+from labkit.detection.images import Target, check_answers
+from labkit.detection.matching import match_iou, sample
+from labkit.detection.roi_pooling import roi_align
 
 # Deltas are divided by their usual spread, so that both parts of the loss weigh alike (Fast R-CNN, 2.3).
 DELTA_SPREAD = (0.1, 0.1, 0.2, 0.2)
 # Where smooth L1 turns from a parabola into a line, in normalised deltas (py-faster-rcnn's sigma = 3).
 SMOOTH_L1_BETA = 1 / 9
+SMALLEST = 1e-2  # pixels; a box with a smaller side was clipped to nothing (torchvision's)
 
 
 class RoIHead(nn.Module):
@@ -62,27 +66,27 @@ class RoIHead(nn.Module):
 
     def forward(self, features: Tensor, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(class_logits (R, K), deltas (R, K, 4) in units of their spread) of the proposals of all images."""
-        # aligned=False as in torchvision's detectors: a cell's feature stands at its corner, where its anchors sit
-        pooled = ops.roi_align(
-            features, proposals, self.pool_size, spatial_scale=1 / self.stride, sampling_ratio=2, aligned=False
-        )  # (R, C, pool_size, pool_size)
+        pooled = roi_align(features, proposals, size=self.pool_size, stride=self.stride)  # (R, C, S, S)
         hidden = F.relu(self.fc2(F.relu(self.fc1(pooled.flatten(1)))))
         return self.class_logits(hidden), self.box_deltas(hidden).unflatten(1, (self.num_classes, 4))
 
-    def losses(self, features: Tensor, proposals: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """The multi-task loss on sampled proposals: `classifier` (cross entropy) and `box` (smooth L1)."""
         chosen, labels, deltas = [], [], []
         for boxes, target in zip(proposals, targets, strict=True):
             # the truths are proposals too: early on nothing else overlaps them
             boxes = torch.cat([boxes, target["boxes"]])
-            matches = match_proposals(
-                boxes, target["boxes"], positive_iou=self.positive_iou, negative_iou=self.negative_iou
+            matches = match_iou(
+                ops.box_iou(target["boxes"], boxes),
+                positive_iou=self.positive_iou,
+                negative_iou=self.negative_iou,
+                best_of_each_truth=False,
             )
             positive, negative = sample(matches, self.samples, self.positive_fraction)
             rows, matched = torch.cat([positive, negative]), matches[positive]
             chosen.append(boxes[rows])
             labels.append(torch.cat([target["labels"][matched], torch.zeros_like(negative)]))
-            deltas.append(encode_boxes(target["boxes"][matched], boxes[positive]))
+            deltas.append(deltas_between(target["boxes"][matched], boxes[positive]))
         class_logits, box_deltas = self(features, chosen)
         labels, deltas = torch.cat(labels), torch.cat(deltas) / deltas[0].new_tensor(DELTA_SPREAD)
         positive = labels.nonzero()[:, 0]
@@ -99,65 +103,31 @@ class RoIHead(nn.Module):
         features: Tensor,
         proposals: list[Tensor],
         image_sizes: list[tuple[int, int]],
-        *,
+        *answers: Tensor,
         score_threshold: float,
-        nms_iou: float,
+        iou_threshold: float,
         max_detections: int,
     ) -> list[dict[str, Tensor]]:
-        """One dict an image: `boxes` (N, 4), `labels` (N,), `scores` (N,), best first, suppressed per class."""
+        """One dict an image: `boxes` (N, 4), `labels` (N,), `scores` (N,), best first, suppressed per class.
+
+        Args:
+            features: (B, C, h, w).
+            proposals: B tensors (R, 4) xyxy pixels.
+            image_sizes: B pairs (H, W), pixels.
+            answers: what else of the network has to be finite, the logits that made the proposals for one.
+            score_threshold, iou_threshold, max_detections: see `select_detections`.
+        """
         class_logits, deltas = self(features, proposals)
+        check_answers(class_logits, deltas, *answers)
         counts = [len(p) for p in proposals]
         boxes = _decode_classes(deltas.float(), torch.cat(proposals)).split(counts)  # (R, K, 4)
         scores = class_logits.float().softmax(dim=1).split(counts)
         return [
             select_detections(
-                b, s, size, score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
+                b, s, size, score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections
             )
             for b, s, size in zip(boxes, scores, image_sizes, strict=True)
         ]
-
-
-def sample(matches: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """(Positive rows, negative rows) drawn at random, `count` together where there are enough.
-
-    Args:
-        matches: (N,) int64, the matched box, -1 background, -2 ignored.
-        count: rows to draw.
-        positive_fraction: at most this share is positive; background fills the rest.
-
-    Example:
-        >>> positive, negative = sample(torch.tensor([0, -1, -2, -1]), 3, 0.5)
-        >>> positive, len(negative)
-        (tensor([0]), 2)
-    """
-    positive, negative = (matches >= 0).nonzero()[:, 0], (matches == -1).nonzero()[:, 0]
-    positives = min(len(positive), int(count * positive_fraction))
-    negatives = min(len(negative), count - positives)
-    # in this order, so that the same seed draws what torchvision draws
-    positive = positive[torch.randperm(len(positive), device=matches.device)[:positives]]
-    return positive, negative[torch.randperm(len(negative), device=matches.device)[:negatives]]
-
-
-def match_proposals(proposals: Tensor, boxes: Tensor, *, positive_iou: float, negative_iou: float) -> Tensor:
-    """(R,) row of the true box each proposal is trained on, -1 for background, -2 for neither.
-
-    As `match_anchors`, but a truth whose best proposal is poor gets none: proposals are many and good.
-
-    Args:
-        proposals: (R, 4) xyxy pixels.
-        boxes: (N, 4) truths; (0, 4) makes every proposal background.
-        positive_iou: foreground from here on.
-        negative_iou: background below; ignored between the two.
-
-    Example:
-        >>> proposals = torch.tensor([[0.0, 0.0, 8.0, 6.0], [0.0, 0.0, 8.0, 3.0], [20.0, 0.0, 28.0, 6.0]])
-        >>> match_proposals(proposals, proposals[:1], positive_iou=0.6, negative_iou=0.3)
-        tensor([ 0, -2, -1])
-    """
-    if not len(boxes):
-        return torch.full((len(proposals),), -1, device=proposals.device)
-    iou, best = ops.box_iou(boxes, proposals).max(dim=0)
-    return best.where(iou >= positive_iou, -2).where(iou >= negative_iou, -1)
 
 
 def _decode_classes(deltas: Tensor, proposals: Tensor) -> Tensor:
@@ -173,7 +143,7 @@ def select_detections(
     image_size: tuple[int, int],
     *,
     score_threshold: float,
-    nms_iou: float,
+    iou_threshold: float,
     max_detections: int,
 ) -> dict[str, Tensor]:
     """Detections of one image, best first: clipped, certain enough, and suppressed within each class.
@@ -183,19 +153,18 @@ def select_detections(
         scores: (R, K), column 0 background.
         image_size: (H, W) pixels.
         score_threshold: a score must be above it.
-        nms_iou: a box drops those of its class that overlap it more.
+        iou_threshold: a box drops those of its class that overlap it more.
         max_detections: the best of all classes.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 6.0], [0.0, 0.0, 9.0, 5.0]])[:, None].expand(2, 2, 4)
         >>> scores = torch.tensor([[0.2, 0.8], [0.3, 0.7]])
-        >>> select_detections(boxes, scores, (20, 30), score_threshold=0, nms_iou=0.5, max_detections=9)["scores"]
+        >>> select_detections(boxes, scores, (20, 30), score_threshold=0, iou_threshold=0.5, max_detections=9)["scores"]
         tensor([0.8000])
     """
     boxes = ops.clip_boxes_to_image(boxes, image_size)[:, 1:]  # background has no box  (R, K - 1, 4)
-    rows, classes = (scores[:, 1:] > score_threshold).nonzero(as_tuple=True)
+    whole = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(dim=-1)  # others are clipped to nothing
+    rows, classes = ((scores[:, 1:] > score_threshold) & whole).nonzero(as_tuple=True)
     boxes, scores, labels = boxes[rows, classes], scores[rows, classes + 1], classes + 1
-    keep = ops.remove_small_boxes(boxes, min_size=1e-2)  # clipped to nothing
-    boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-    keep = ops.batched_nms(boxes, scores, labels, nms_iou)[:max_detections]
+    keep = ops.batched_nms(boxes, scores, labels, iou_threshold)[:max_detections]
     return {"boxes": boxes[keep], "labels": labels[keep], "scores": scores[keep]}

@@ -77,7 +77,7 @@ def lesion_detector(backbone: FilmBackbone | None = None, *, pool_size: int = 7)
         backbone or FilmBackbone(),
         3,
         **LESIONS,
-        nms_iou=0.3,
+        iou_threshold=0.3,
         score_threshold=0.01,
         rpn={"positive_iou": 0.6, "samples": 128, "before_nms": (400, 300), "after_nms": (150, 100)},
         head={"samples": 48, "pool_size": pool_size},
@@ -99,7 +99,7 @@ def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
         3
     """
     backbone = FilmBackbone() if pretrained else film_backbone()
-    model = FastRCNN(backbone, 3, nms_iou=0.3, score_threshold=0.01, samples=48, pool_size=5)
+    model = FastRCNN(backbone, 3, iou_threshold=0.3, score_threshold=0.01, samples=48, pool_size=5)
     if pretrained:
         load_weights(model, "fast_rcnn_films")
     return model.eval()
