@@ -26,6 +26,7 @@ from labkit.detection.roi_head import select_detections
 
 MARGIN = -1.0  # a background row at or below it costs the SVM nothing
 CONTEXT = 3  # pixels around a warped proposal of 48; the paper has 16 of 227
+CROPS_AT_ONCE = 128  # what lies between two layers then fits a CPU's cache: six hundred at once take half again as long
 FEATURE_LENGTH = 20.0  # features are scaled to this mean length, so that one penalty suits every network (the paper's)
 
 
@@ -369,4 +370,4 @@ def proposal_features(
         raise ValueError("expected a network in eval mode, got one in training mode; call network.eval() first")
     check_boxes(proposals, name="proposals", image_size=tuple(image.shape[-2:]))
     crops = crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)
-    return network.features(crops).float()
+    return torch.cat([network.features(part).float() for part in crops.split(CROPS_AT_ONCE)])
