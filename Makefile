@@ -1,6 +1,7 @@
 ## make lab      the course: your own notebooks in work/, JupyterLab opens on them
 ## make demo     the solved notebooks, for teaching
 ## make test     all tests, and every notebook run to its end
+## make plain    the same as on a plain laptop: AVX2, fp32, no GPU
 ## make bench    the measurements, as tables
 ## make clean    remove what these commands made; work/ stays
 ##
@@ -14,7 +15,7 @@ LABKIT_DATA_TEST ?= $(CURDIR)/../shared/data
 export LABKIT_DATA_TEST
 endif
 
-.PHONY: help lab demo test bench clean
+.PHONY: help lab demo test plain bench clean
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -24,6 +25,12 @@ lab demo: .venv/.stamp-lab
 # A worker for each core, four at most: each holds a kernel with torch.
 test: .venv/.stamp-test
 	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 $(ARGS)
+
+plain: export ATEN_CPU_CAPABILITY := avx2
+plain: export ONEDNN_MAX_CPU_ISA := AVX2
+plain: export LABKIT_PRECISION := fp32
+plain: export LABKIT_DEVICE := cpu
+plain: test
 
 bench: .venv/.stamp-test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done

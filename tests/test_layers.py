@@ -150,15 +150,10 @@ def test_outside_libraries_stay_where_they_belong(name):
     assert stray == set()
 
 
-def test_importing_labkit_is_quick_and_loads_nothing_heavy():
-    code = (
-        "import sys, time; start = time.perf_counter(); import labkit, labkit.course, labkit.__main__;"
-        "print(time.perf_counter() - start, *{name.partition('.')[0] for name in sys.modules})"
-    )
-    seconds = []
-    for _ in range(5):  # the best of five: another program may be busy on this machine
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        time, *loaded = done.stdout.split()
-        seconds.append(float(time))
-        assert not set(loaded) & set(OUTSIDE)
-    assert min(seconds) < 0.3
+def test_importing_labkit_loads_nothing_but_the_standard_library():
+    """So it takes a tenth of a second: torch alone takes four."""
+    imports = "import labkit, labkit.course, labkit.__main__"
+    code = f"import sys; before = set(sys.modules); {imports}; print(*sys.modules.keys() - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded - sys.stdlib_module_names == {"labkit"}

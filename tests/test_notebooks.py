@@ -230,7 +230,7 @@ def run(tmp_path_factory):
     for name, sources in SMALL.items():
         nbformat.write(make_notebook(*sources), folder / f"{name}.ipynb")
     nodes = [f"{name}.ipynb::{'student' if name == 'blank' else 'solved'}" for name in SMALL]
-    command = [sys.executable, "-m", "pytest", "-p", "notebook_runner", "--nbval-cell-timeout=2"]
+    command = [sys.executable, "-m", "pytest", "-p", "notebook_runner", "--nbval-cell-timeout=15"]
     command += ["-c", str(course.ROOT / "pyproject.toml"), "--rootdir=.", "--junitxml=report.xml", *nodes]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "LABKIT_STRICT": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -256,7 +256,7 @@ def test_a_notebook_that_works_passes_in_both_forms(run):
     [
         ("dies", ["failure", "skipped", "skipped"], "the kernel died"),
         ("fails", ["passed", "failure", "skipped", "skipped"], "ZeroDivisionError"),
-        ("endless", ["failure", "skipped"], "Timeout of 2 seconds"),
+        ("endless", ["failure", "skipped"], "Timeout of 15 seconds"),
         ("widget", ["passed", "passed", "failure", "skipped"], "ZeroDivisionError"),
         ("changed", ["failure", "skipped"], "Cell outputs differ"),
     ],
