@@ -17,11 +17,13 @@ Target = dict[str, Tensor]
 Choice = Sequence[int] | Sequence[bool] | ndarray | Tensor  # row numbers, or one yes or no a row
 
 
-def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int = 0) -> list[Tensor]:
+def split_by_patient(
+    patients: Sequence[int] | ndarray | Tensor, fractions: Sequence[float], *, seed: int = 0
+) -> list[Tensor]:
     """Indices of each part; all images of a patient fall into the same part.
 
     Args:
-        patients: (n,) int64, the patient of each image.
+        patients: (n,) whole numbers, the patient of each image.
         fractions: share of the patients for each part; together 1.
         seed: the same seed gives the same split on every machine.
 
@@ -36,6 +38,7 @@ def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int 
         >>> len(train), len(test)
         (4, 2)
     """
+    patients = torch.as_tensor(patients)
     if patients.ndim != 1:
         raise ValueError(f"patients must have shape (n,), got {tuple(patients.shape)}; one number an image")
     shares = [float(share) for share in fractions]
