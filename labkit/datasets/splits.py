@@ -60,7 +60,7 @@ def split_by_patient(
 
 
 def chosen_rows(choice: Choice, count: int) -> list[int]:
-    """Row numbers, from 0, that a mask or a list picks out of `count` rows, in its order.
+    """Row numbers, counted from 0, that a mask or a list selects from `count` rows, in the order given.
 
     Args:
         choice: row numbers (negative ones count from the end), or a mask: one bool a row.
@@ -92,10 +92,10 @@ def chosen_rows(choice: Choice, count: int) -> list[int]:
 
 
 def one_row(index: int) -> int:
-    """The index of `dataset[index]` as an int; a slice or a mask is told where to go.
+    """The index of `dataset[index]` as an int.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is a slice, a list or a mask; the message says how to write that.
     """
     try:
         return operator.index(index)
@@ -106,5 +106,5 @@ def one_row(index: int) -> int:
 
 
 def clone_target(target: Target) -> Target:
-    """The same values in tensors of their own, so that a change of them is no change of the data set."""
+    """A copy of the target: who changes it in place does not change the data set."""
     return {name: value.clone() for name, value in target.items()}

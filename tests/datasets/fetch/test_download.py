@@ -311,8 +311,9 @@ def test_paths_below_the_home_folder(tiny, archive, tmp_path, monkeypatch):
 def test_a_record_that_cannot_be_read(tiny, archive):
     tiny()
     folder = download.fetch("tiny", archive=archive)
-    (folder / "manifest.json").write_text("[" * 200_000)
-    assert download.damage(folder) == ["manifest.json"]
+    for record in ("[" * 200_000, '{"files": {}}', "[]", ""):
+        (folder / "manifest.json").write_text(record)
+        assert download.damage(folder) == ["manifest.json"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [(EOFError, 2), (KeyboardInterrupt, 130)])
