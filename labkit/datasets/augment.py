@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 
 from labkit.datasets.splits import Target
 
+PLACES = {"centers", "keypoints", "masks"}  # what targets hold elsewhere in the course and in torchvision
+
 
 class LabelledImages(Protocol):
     """A data set of images with their targets."""
@@ -24,11 +26,11 @@ def flip(image: Tensor, target: Target, *, axis: str) -> tuple[Tensor, Target]:
 
     Args:
         image: (C, H, W).
-        target: dict with `boxes` (N, 4); what else it holds stays.
+        target: dict with `boxes` (N, 4); what else it holds stays, so nothing in it may be a place on the image.
         axis: "x" swaps left and right, "y" top and bottom.
 
     Raises:
-        ValueError: axis is neither, or the image has another form.
+        ValueError: axis is neither, the image has another form, or the target holds places besides its boxes.
 
     Example:
         >>> image, target = flip(torch.zeros(1, 5, 9), {"boxes": torch.tensor([[1.0, 2, 3, 4]])}, axis="x")
@@ -39,6 +41,11 @@ def flip(image: Tensor, target: Target, *, axis: str) -> tuple[Tensor, Target]:
         raise ValueError(f'axis must be "x" or "y", got {axis!r}; "x" swaps left and right')
     if image.ndim != 3:
         raise ValueError(f"image must have shape (C, H, W), got {tuple(image.shape)}; write image[None] for (H, W)")
+    if PLACES & target.keys():
+        raise ValueError(
+            f"target must hold no places but its boxes, got {', '.join(sorted(PLACES & target.keys()))}, which would "
+            "stay where they were; flip with torchvision.transforms.v2"
+        )
     x1, y1, x2, y2 = target["boxes"].unbind(dim=1)
     height, width = image.shape[1:]
     if axis == "x":

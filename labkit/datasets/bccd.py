@@ -95,7 +95,9 @@ def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[
     folder = cache_dir() / "bccd" if folder is None else user_path(folder)
     names = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not names.is_file():
-        raise FileNotFoundError(f"{folder} holds no ImageSets/Main/{split}.txt; run: labkit data get bccd")
+        others = sorted(path.stem for path in names.parent.glob("*.txt"))
+        cure = f"there are {', '.join(others)}" if others else "run: labkit data get bccd"
+        raise FileNotFoundError(f"{folder} holds no ImageSets/Main/{split}.txt; {cure}")
     files, targets = [], []
     listed = read_words(names).split()
     problems = [f"{split}.txt: {name} is named twice, taken once" for name in _twice(listed)]

@@ -1,4 +1,4 @@
-"""The films on which R-CNN, Fast R-CNN and Faster R-CNN meet: one split, one set of proposals, for notebooks 06 to 08.
+"""The films that notebooks 06 to 08 compare R-CNN, Fast and Faster R-CNN on: one split, one set of proposals.
 
 Films       400 phantom mammograms to train on, 150 of other patients to test on, 160 x 128 pixels.
 Proposals   (R, 4) xyxy pixels a film, best first, by selective search; about 600, kept in the cache.

@@ -17,11 +17,13 @@ Target = dict[str, Tensor]
 Choice = Sequence[int] | Sequence[bool] | ndarray | Tensor  # row numbers, or one yes or no a row
 
 
-def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int = 0) -> list[Tensor]:
+def split_by_patient(
+    patients: Sequence[int] | ndarray | Tensor, fractions: Sequence[float], *, seed: int = 0
+) -> list[Tensor]:
     """Indices of each part; all images of a patient fall into the same part.
 
     Args:
-        patients: (n,) int64, the patient of each image.
+        patients: (n,) whole numbers, the patient of each image.
         fractions: share of the patients for each part; together 1.
         seed: the same seed gives the same split on every machine.
 
@@ -36,6 +38,7 @@ def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int 
         >>> len(train), len(test)
         (4, 2)
     """
+    patients = torch.as_tensor(patients)
     if patients.ndim != 1:
         raise ValueError(f"patients must have shape (n,), got {tuple(patients.shape)}; one number an image")
     shares = [float(share) for share in fractions]
@@ -57,7 +60,7 @@ def split_by_patient(patients: Tensor, fractions: Sequence[float], *, seed: int 
 
 
 def chosen_rows(choice: Choice, count: int) -> list[int]:
-    """Row numbers, from 0, that a mask or a list picks out of `count` rows, in its order.
+    """Row numbers, counted from 0, that a mask or a list selects from `count` rows, in the order given.
 
     Args:
         choice: row numbers (negative ones count from the end), or a mask: one bool a row.
@@ -89,10 +92,10 @@ def chosen_rows(choice: Choice, count: int) -> list[int]:
 
 
 def one_row(index: int) -> int:
-    """The index of `dataset[index]` as an int; a slice or a mask is told where to go.
+    """The index of `dataset[index]` as an int.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is a slice, a list or a mask; the message says how to write that.
     """
     try:
         return operator.index(index)
@@ -103,5 +106,5 @@ def one_row(index: int) -> int:
 
 
 def clone_target(target: Target) -> Target:
-    """The same values in tensors of their own, so that a change of them is no change of the data set."""
+    """A copy of the target: who changes it in place does not change the data set."""
     return {name: value.clone() for name, value in target.items()}

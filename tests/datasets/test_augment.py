@@ -54,6 +54,13 @@ def test_an_unknown_axis_is_refused():
         flip(film()[0][0], film()[1], axis="x")
 
 
+@pytest.mark.parametrize("name", ["masks", "keypoints", "centers"])
+def test_places_that_would_stay_behind_are_refused(name):
+    image, target = film()
+    with pytest.raises(ValueError, match=f"no places but its boxes, got {name}, which would stay"):
+        flip(image, target | {name: torch.zeros(1, 2)}, axis="x")
+
+
 def test_all_four_sides_come_up_and_their_boxes_fit():
     torch.manual_seed(0)
     images = Flipped([film()])

@@ -182,6 +182,8 @@ def test_not_there_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"bccd holds no .*train\.txt; run: labkit data get bccd"):
         bccd.load()
+    with pytest.raises(FileNotFoundError, match=r"holds no ImageSets/Main/valid\.txt; there are train$"):
+        bccd.load(write_cell(tmp_path), split="valid")
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5,), 240, (240.0, 320), "big"])

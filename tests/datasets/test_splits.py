@@ -36,6 +36,8 @@ def test_an_empty_part_is_refused(patients, fractions):
 def test_whole_numbers_of_any_library_are_seeds():
     patients = torch.arange(9)
     assert torch.equal(*(split_by_patient(patients, (0.5, 0.5), seed=seed)[0] for seed in (3, np.int64(3))))
+    for same in (patients.numpy(), patients.tolist()):
+        assert torch.equal(split_by_patient(same, (0.5, 0.5))[1], split_by_patient(patients, (0.5, 0.5))[1])
     with pytest.raises(ValueError, match=r"seed must be a whole number of at least 0, got 0.5"):
         split_by_patient(patients, (0.5, 0.5), seed=0.5)
 

@@ -1,4 +1,4 @@
-"""Archives: unpack a .tar, .tar.gz or .zip that nobody vouches for.
+"""Archives: unpack a .tar, .tar.gz or .zip from a source that is not trusted.
 
 Only plain files and folders are written, with names that stay inside the target folder, and never more bytes,
 files or folders than announced. Anything else (an absolute name, `..`, a link, a device, a name twice, a bomb,

@@ -4,7 +4,7 @@ BCCD has a published SHA-256 of its archive (in TensorFlow Datasets' list of che
 so it is known by its content: Info.txt is the official one, each film has the one possible size, and those
 films whose SHA-256 was measured for this course agree with it. The same check by content serves any other
 archive of either set, such as one that GitHub packed anew. What was checked is written into `manifest.json`
-beside the data.
+beside the data. LUNA16's four lists are put in place by hand, and known by their SHA-256.
 """
 
 import hashlib

@@ -10,6 +10,7 @@ Profile   A (1 - (r / R)^2)^v, the designer nodule of Burgess, Jacobson and Judy
 
 import numpy as np
 from numpy import ndarray
+from scipy.ndimage import find_objects
 
 from labkit.datasets.arguments import two_values
 
@@ -61,11 +62,21 @@ def _spicules(x: ndarray, y: ndarray, radius: float, generator: np.random.Genera
     strength = generator.uniform(0.3, 0.7, count)
     spicules = np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=np.float32)
     for cosine, sine, reach, peak in zip(np.cos(angle), np.sin(angle), length, strength, strict=True):
-        along, across = x * cosine + y * sine, y * cosine - x * sine
+        columns, rows = (
+            _around(x[0], reach * cosine, 1 + 0.12 * radius),
+            _around(y[:, 0], reach * sine, 1 + 0.12 * radius),
+        )
+        near_x, near_y = x[:, columns], y[rows]  # it lies in this part alone; 1 leaves room beside the 0.6 below
+        along, across = near_x * cosine + near_y * sine, near_y * cosine - near_x * sine
         left = np.clip(1 - along / reach, 0, 1) * (along > 0)  # 1 at the centre, 0 at the end
         near = np.clip(1 - np.abs(across) / (0.6 + 0.12 * radius * left), 0, None)
-        np.maximum(spicules, peak * left * near, out=spicules)
+        np.maximum(spicules[rows, columns], peak * left * near, out=spicules[rows, columns])
     return spicules
+
+
+def _around(axis: ndarray, end: float, margin: float) -> slice:
+    """The part of an ascending axis from 0 to `end`, in either direction, with a margin on both sides."""
+    return slice(*np.searchsorted(axis, [min(0, end) - margin, max(0, end) + margin]))
 
 
 def cluster_shape(radius: float, *, malignant: bool, speck: float, generator: np.random.Generator) -> ndarray:
@@ -113,8 +124,7 @@ def cluster_shape(radius: float, *, malignant: bool, speck: float, generator: np
 
 def _trim(shape: ndarray) -> ndarray:
     """The smallest part of a shape that holds everything above a hundredth of its peak."""
-    rows, columns = np.flatnonzero((shape > 0.01).any(1)), np.flatnonzero((shape > 0.01).any(0))
-    return shape[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    return shape[find_objects((shape > 0.01).astype(np.uint8))[0]].astype(np.float32)
 
 
 def visible_box(shape: ndarray) -> tuple[int, int, int, int]:
@@ -124,9 +134,8 @@ def visible_box(shape: ndarray) -> tuple[int, int, int, int]:
         >>> visible_box(np.array([[0.1, 0.5, 0.1, 0.1], [0.1, 1.0, 0.3, 0.1]]))
         (1, 0, 3, 2)
     """
-    visible = shape > VISIBLE * shape.max()
-    rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    rows, columns = find_objects((shape > VISIBLE * shape.max()).astype(np.uint8))[0]
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
 def inside_and_ring(box: ndarray, size: tuple[int, int]) -> tuple[tuple[slice, slice], ndarray, ndarray]:

@@ -41,42 +41,40 @@ def place_lesion(
         (7, 5, (40, 30))
     """
     tissue = attenuation > TISSUE_ABOVE
-    best, best_offset = None, np.inf
+    height, width = room.shape
+    x1, y1, x2, y2 = visible_box(shape)
+    best: tuple[ndarray, tuple[int, ...]] | None = None
+    best_offset = np.inf
     for center in generator.choice(np.flatnonzero(room), TRIES):
-        row, column = divmod(int(center), room.shape[1])
-        layer, box = _paste(shape, row - shape.shape[0] // 2, column - shape.shape[1] // 2, room.shape)
-        if (
-            box is None
-            or not tissue[box[1] : box[3], box[0] : box[2]].all()
-            or any(_near(box, other) for other in taken)
-        ):
+        row, column = divmod(int(center), width)
+        top, left = row - shape.shape[0] // 2, column - shape.shape[1] // 2
+        box = (left + x1, top + y1, left + x2, top + y2)
+        if min(box[:2]) < 0 or box[2] > width or box[3] > height:  # the frame would cut it
             continue
-        window, inside, ring = inside_and_ring(np.array(box), room.shape)
+        if not tissue[box[1] : box[3], box[0] : box[2]].all() or any(_near(box, other) for other in taken):
+            continue
+        window, inside, ring = inside_and_ring(np.array(box), (height, width))
         ring &= tissue[window]
         if ring.sum() < inside.sum():  # most of the ring is off the film or the breast
             continue
-        layer = layer * tissue
+        layer = _paste(shape, top, left, (height, width)) * tissue
         background = attenuation[window]
-        height = amplitude_for(contrast, background, layer[window], inside, ring)
+        peak = amplitude_for(contrast, background, layer[window], inside, ring)
         offset = abs(background[inside].mean() - background[ring].mean()) / (contrast * background[ring].std())
-        saturates = (background + height * layer[window]).max() > FULL_SCALE
-        if np.isfinite(height) and offset + saturates < best_offset:
-            best, best_offset = (np.float32(height) * layer, box), offset + saturates
+        saturates = (background + peak * layer[window]).max() > FULL_SCALE
+        if np.isfinite(peak) and offset + saturates < best_offset:
+            best, best_offset = (np.float32(peak) * layer, box), offset + saturates
         if best_offset < LARGEST_OFFSET:
             break
     return best
 
 
-def _paste(shape: ndarray, top: int, left: int, size: tuple[int, int]) -> tuple[ndarray, tuple[int, ...] | None]:
-    """A (H, W) layer with the shape on it, and the box, or None where the frame would cut it."""
+def _paste(shape: ndarray, top: int, left: int, size: tuple[int, int]) -> ndarray:
+    """A (H, W) layer with the shape on it, its faint rim cut where it leaves the frame."""
     layer = np.zeros(size, dtype=np.float32)
-    x1, y1, x2, y2 = visible_box(shape)
-    box = (left + x1, top + y1, left + x2, top + y2)
-    if min(box[:2]) < 0 or box[2] > size[1] or box[3] > size[0]:
-        return layer, None
     part = shape[max(0, -top) : size[0] - top, max(0, -left) : size[1] - left]
     layer[max(0, top) : max(0, top) + part.shape[0], max(0, left) : max(0, left) + part.shape[1]] = part
-    return layer, box
+    return layer
 
 
 def _near(box: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -49,7 +49,7 @@ def power_law_field(size: tuple[int, int], *, beta: float, generator: np.random.
 
 @lru_cache(maxsize=8)
 def _log_frequency_squared(height: int, width: int) -> ndarray:
-    """(height, width // 2 + 1) log of f squared in cycles per pixel; the constant term is not used."""
+    """(height, width // 2 + 1) log of f squared in cycles per pixel, with 0 in place of log 0 at the constant term."""
     squared = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width) ** 2
     squared[0, 0] = 1
     return np.log(squared).astype(np.float32)

@@ -238,6 +238,15 @@ def test_two_calls_at_once_make_one_set(tiny, archive, cache, monkeypatch, capsy
     assert all_files(cache) == ["tiny/deep/a.bin", "tiny/list.txt", "tiny/manifest.json"]
 
 
+def test_a_disk_without_locks(tiny, archive, cache, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    tiny()
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert download.fetch("tiny", archive=archive) == cache / "tiny"
+
+
 def test_what_killed_calls_left_is_removed_when_it_is_old(tiny, archive, cache):
     tiny()
     (cache / ".tiny-killed" / "unpacked").mkdir(parents=True)
@@ -302,8 +311,9 @@ def test_paths_below_the_home_folder(tiny, archive, tmp_path, monkeypatch):
 def test_a_record_that_cannot_be_read(tiny, archive):
     tiny()
     folder = download.fetch("tiny", archive=archive)
-    (folder / "manifest.json").write_text("[" * 200_000)
-    assert download.damage(folder) == ["manifest.json"]
+    for record in ("[" * 200_000, '{"files": {}}', "[]", ""):
+        (folder / "manifest.json").write_text(record)
+        assert download.damage(folder) == ["manifest.json"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [(EOFError, 2), (KeyboardInterrupt, 130)])

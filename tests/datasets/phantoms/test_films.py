@@ -15,8 +15,16 @@ from labkit.datasets.phantoms.texture import spectral_slope
 FILMS = 110
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """A cache of its own, so that every film here is made by the code that is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
-def films():
+def films(own_cache):
     return mammograms(FILMS, seed=1)
 
 
