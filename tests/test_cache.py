@@ -127,10 +127,10 @@ def test_read_only_folder(folder):
 
 
 def test_read_only_folder_as_reported_by_the_system(folder, monkeypatch):
-    def refuse(**_):
+    def refuse(_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.os, "fsync", refuse)
     with pytest.warns(UserWarning, match="Permission denied.*LABKIT_CACHE"):
         assert_squares(cached_arrays("squares", make_squares, key="v1"))
 
