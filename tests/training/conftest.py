@@ -1,0 +1,23 @@
+"""What the tests of training share."""
+
+import pytest
+import torch
+from trainings import run_script
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """As in the forks: another number of threads adds in another order, and the last digits differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def forked(tmp_path_factory):
+    """A folder in which processes of their own have trained: see `in_forks`."""
+    folder = tmp_path_factory.mktemp("forked")
+    done = run_script("forks", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
