@@ -2,8 +2,8 @@
 
     python benchmarks/mutants.py [--notebook 03] [--survivors]
 
-A mutant is a solution with one slip: a comparison flipped, a number off by one, a clamp dropped, operands swapped, an
-axis exchanged, a sort reversed, a sign changed, the input returned. A slip that changes no result, on the check's own
+A mutant is a solution with one slip: a comparison flipped, a number off by one, a clamp dropped, operands or arguments
+swapped, an axis exchanged, a sort reversed, a sign changed, a line left out, the gradient cut, the input returned. A slip that changes no result, on the check's own
 cases and on many perturbed ones, is no slip and is not counted. Exit status 1 when one is not caught.
 """
 
@@ -79,9 +79,27 @@ def slips(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         if node.func.attr in TWINS:
             twin = ast.Attribute(node.func.value, TWINS[node.func.attr], ast.Load())
             yield f"{node.func.attr} for its twin", ast.Call(twin, node.args, node.keywords)
+    if isinstance(node, ast.Call) and len(node.args) > 1:
+        yield "arguments swapped", ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
+    yield from lines_left_out(node)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("min", "max") and node.args:
         yield f"{node.func.id} for its twin", ast.Call(ast.Name(TWINS[node.func.id], ast.Load()), node.args, [])
         yield f"{node.func.id} dropped", node.args[-1]
+
+
+def lines_left_out(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """A call whose result is not used, or a value written into something; and a result cut off from its gradient."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield "line left out", ast.Pass()
+    if isinstance(node, ast.AugAssign):
+        yield "line left out", ast.Pass()
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript | ast.Attribute):
+        yield "line left out", ast.Pass()
+    if isinstance(node, ast.Return) and node.value and not isinstance(node.value, ast.Tuple):
+        yield "gradient cut", ast.Return(ast.Call(ast.Attribute(node.value, "detach", ast.Load()), [], []))
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+        cut: list[ast.expr] = [ast.Call(ast.Attribute(v, "detach", ast.Load()), [], []) for v in node.value.elts]
+        yield "gradient cut", ast.Return(ast.Tuple(cut, ast.Load()))
 
 
 def mutants(function: ast.FunctionDef) -> Iterator[tuple[str, ast.FunctionDef]]:
