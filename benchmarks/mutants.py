@@ -3,8 +3,9 @@
     python benchmarks/mutants.py [--notebook 03] [--survivors]
 
 A mutant is a solution with one slip: a comparison flipped, a number off by one, a clamp dropped, operands or arguments
-swapped, an axis exchanged, a sort reversed, a sign changed, a line left out, the gradient cut, the input returned. A slip that changes no result, on the check's own
-cases and on many perturbed ones, is no slip and is not counted. Exit status 1 when one is not caught.
+swapped, an axis exchanged, a sort reversed, a sign changed, a line left out, the gradient cut, the input returned. A
+slip that changes no result, on the check's own cases and on many perturbed ones, is no slip and is not counted. Exit
+status 1 when one is not caught.
 """
 
 import argparse
@@ -209,6 +210,8 @@ def changes_something(right, wrong, cases, options) -> bool:
         if isinstance(expected, str):
             continue
         got = result(case, wrong)
+        if isinstance(got, str) and got == "TimeUp":
+            continue  # the check let it pass in time, so the machine was busy
         try:
             if isinstance(got, str) or compare(got, expected):
                 return True

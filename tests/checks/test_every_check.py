@@ -165,3 +165,12 @@ def test_an_exercise_called_like_its_file_is_the_check():
 def test_there_is_no_check_of_another_name():
     with pytest.raises(AttributeError, match=r"no check called 'nsm'; there are: anchor_sizes, .*nms"):
         _ = checks.nsm
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_case_has_words_of_its_own_and_the_last_one_has_something_in_it(record_of, name):
+    cases = record_of(name, blank)["cases"]
+    words = [case.what for case in cases]
+    assert len(set(words)) == len(words)
+    assert "no boxes" not in words[-1]  # it is the one that is tried on a GPU, too
+    assert "nothing" not in words[-1]
