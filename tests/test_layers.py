@@ -128,7 +128,7 @@ def test_imports_point_down(name):
         ("detection.boxes", "def f():\n    from labkit.detection import evaluation", {"detection.evaluation"}),
         ("detection.fast_rcnn", "import labkit.detection.faster_rcnn", {"detection.faster_rcnn"}),
         ("plotting", "from labkit import checks, device", {"checks"}),
-        ("checks.start", "from labkit import course", {"course"}),
+        ("checks.start_here", "from labkit import course", {"course"}),
         ("detection", "from labkit.detection.boxes import encode_boxes", {"detection.boxes"}),
         ("datasets.bccd", "from labkit import __version__\nfrom labkit.datasets import cache", set()),
     ],

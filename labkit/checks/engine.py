@@ -15,14 +15,18 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from labkit.checks.causes import likely_cause
 
 TIME_LIMIT = 5.0  # seconds for one call; the reference needs milliseconds
 
@@ -101,11 +105,12 @@ def run_check(
 
 def _run(name, student, reference, cases, mistakes, draw, compare, time_limit) -> Callable:
     cases = _with_accelerator(cases)
-    for case in cases:
+    for number, case in enumerate(cases):
         expected = case.call(reference)[0]
         trouble, got = _trouble(student, case, expected, compare, time_limit)
         if trouble:
-            cause = "" if got is None else _likely_cause(student, cases, mistakes or {}, compare, time_limit)
+            tell = got is not None or trouble.startswith("stopped with")  # an error has a usual cause too
+            cause = _likely_cause(student, cases, number, mistakes or {}, compare, time_limit) if tell else ""
             return _refuse(name, case, trouble, cause, expected, got, draw, reference)
     many = f"{len(cases)} cases agree" if len(cases) > 1 else "the case agrees"
     print(f"✓ {name}: {many}. From here on the notebook uses your function.")
@@ -158,7 +163,9 @@ def _tensor_difference(got: Tensor, expected: Tensor, atol: float, where: str) -
         return f"{where} is on {got.device.type}, expected {expected.device.type}: make new tensors with device=…"
     kind = "whole numbers" if not expected.is_floating_point() else "floating point"
     if got.dtype != expected.dtype:
-        return f"{where} has dtype {_short(got.dtype)}, expected {_short(expected.dtype)} ({kind})"
+        right = torch.allclose(got.double(), expected.double(), atol=atol, rtol=1e-5, equal_nan=True)
+        only = "; the numbers are right, only the dtype is not" if right else ""
+        return f"{where} has dtype {_short(got.dtype)}, expected {_short(expected.dtype)} ({kind}){only}"
     if not expected.is_floating_point():
         if torch.equal(got, expected):
             return None
@@ -190,7 +197,12 @@ def _with_accelerator(cases: Sequence[Case]) -> list[Case]:
     last = cases[-1]
     return [
         *cases,
-        Case(f"{last.what}, on the GPU", _to_device(last.args, "cuda"), _to_device(last.options, "cuda")),
+        replace(
+            last,
+            what=f"{last.what}, on the GPU",
+            args=_to_device(last.args, "cuda"),
+            options=_to_device(last.options, "cuda"),
+        ),
     ]
 
 
@@ -241,38 +253,22 @@ def _unchanged(before: Any, after: Any) -> bool:
     return True  # modules, optimizers and generators are there to be used
 
 
-def _likely_cause(student, cases, mistakes, compare, time_limit) -> str:
+def _likely_cause(student, cases, failing, mistakes, compare, time_limit) -> str:
     """The sentence of the mistake that gives the student's results on every case that both can answer."""
 
-    def answers(function):
-        results = []
-        for case in cases:
-            try:
-                with _time_limit(time_limit):
-                    results.append(case.call(function)[0])
-            except Exception as error:
-                results.append(type(error).__name__)
-            except TimeUp:
-                results.append("time up")
-        return results
+    def answer(function, number):
+        try:
+            with _time_limit(time_limit):
+                return cases[number].call(function)[0]
+        except Exception as error:
+            return type(error).__name__
+        except TimeUp:
+            return "time up"
 
     if not mistakes:
         return ""
-    theirs = answers(student)
-    best, most = "", 0
-    for sentence, wrong in mistakes.items():
-        same = [_agrees(a, b, compare) for a, b in zip(theirs, answers(wrong), strict=True)]
-        if all(same) and len(same) > most:
-            best, most = sentence, len(same)
-    return best
-
-
-def _agrees(a: Any, b: Any, compare: Callable) -> bool:
-    if isinstance(a, str) or isinstance(b, str):
-        return isinstance(a, str) and isinstance(b, str) and a == b
-    with suppress(Exception):
-        return compare(a, b) is None
-    return False
+    theirs = [answer(student, number) for number in range(len(cases))]
+    return likely_cause(theirs, failing, {s: partial(answer, wrong) for s, wrong in mistakes.items()}, compare)
 
 
 def _refuse(name, case, trouble, cause, expected, got, draw, reference):
@@ -291,7 +287,9 @@ def _refuse(name, case, trouble, cause, expected, got, draw, reference):
     hint = "Until it agrees, the notebook goes on with the reference. Mend the cell above and run both again."
     _explain(f"{message}\n  {hint}")
     if draw is not None and got is not None:
-        with suppress(Exception):  # an answer too strange to draw still has its numbers above
+        # an answer too strange to draw still has its numbers above, and matplotlib's worries are not the student's
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             _show_figure(draw(case, expected, got))
     return reference
 

@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from labkit.checks.engine import Case, run_check
-
-
-def _boxes(*rows) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
-
+from labkit.checks.fixtures import box_rows, floats
 
 # ----------------------------------------------------------------------------------------------- anchor_sizes
 
@@ -19,20 +15,21 @@ def anchor_sizes(student: Callable) -> Callable:
     """Check `my_anchor_sizes(boxes (N, 4), count) -> (count,)` of notebook 09.
 
     Example:
-        >>> anchor_sizes(reference_anchor_sizes) is reference_anchor_sizes
-        ✓ anchor_sizes: 9 cases agree. From here on the notebook uses your function.
-        True
+        >>> anchor_sizes(lambda boxes, count: reference_anchor_sizes(boxes, count) ** 2).__name__
+        ✗ anchor_sizes: one box, one anchor: the size of the box
+        ...
+        'reference_anchor_sizes'
     """
     six, twelve = [2, 3, 6, 12], [20, 5, 38, 13]  # 4 x 9 and 18 x 8 pixels
     large, three = [0, 0, 40, 90], [7, 30, 16, 31]  # 40 x 90 and 9 x 1 pixels
     cases = [
-        Case("one box, one anchor: the size of the box", (_boxes(six), 1)),
-        Case("one box, three anchors", (_boxes(six), 3)),
-        Case("two boxes, one anchor: the middle", (_boxes(six, twelve), 1)),
-        Case("two boxes, two anchors: a quarter, and three quarters, of the way", (_boxes(six, twelve), 2)),
-        Case("the larger box comes first", (_boxes(twelve, six), 2)),
-        Case("three boxes, one of them very large", (_boxes(six, twelve, large), 3)),
-        Case("four boxes, two anchors", (_boxes(large, six, three, twelve), 2)),
+        Case("one box, one anchor: the size of the box", (box_rows(six), 1)),
+        Case("two boxes, one anchor: the middle", (box_rows(six, twelve), 1)),
+        Case("two boxes, two anchors: a quarter, and three quarters, of the way", (box_rows(six, twelve), 2)),
+        Case("the larger box comes first", (box_rows(twelve, six), 2)),
+        Case("three boxes, one of them very large", (box_rows(six, twelve, large), 3)),
+        Case("four boxes, two anchors", (box_rows(large, six, three, twelve), 2)),
+        Case("one box, three anchors", (box_rows(six), 3)),
         Case("37 boxes, five anchors", (_lesions(37, 0), 5)),
         Case("120 boxes, four anchors", (_lesions(120, 1), 4)),
     ]
@@ -57,8 +54,13 @@ def _middles(count: int) -> Tensor:
 
 
 def _sizes(
-    boxes, count, *, size=lambda w, h: (w * h).sqrt(), shares=_middles, interpolation="linear"
-) -> Tensor:  # fmt: skip
+    boxes: Tensor,
+    count: int,
+    *,
+    size: Callable = lambda w, h: (w * h).sqrt(),
+    shares: Callable = _middles,
+    interpolation: str = "linear",
+) -> Tensor:
     """The sizes, with room for the usual slips."""
     w, h = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
     return size(w, h).quantile(shares(count).to(boxes), interpolation=interpolation)
@@ -70,7 +72,18 @@ def _evenly(boxes: Tensor, count: int) -> Tensor:
     return sizes.min() + _middles(count).to(boxes) * (sizes.max() - sizes.min())
 
 
-ANCHOR_SIZES_MISTAKES = {
+def _in_order(boxes: Tensor, count: int) -> Tensor:
+    w, h = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
+    return (w * h).sqrt()[(_middles(count) * len(boxes)).long().to(boxes.device)]
+
+
+def _of_each_share(boxes: Tensor, count: int, middle: Callable, *, cut: Callable = torch.tensor_split) -> Tensor:
+    """The sorted sizes cut into `count` heaps, and one size for each."""
+    w, h = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
+    return torch.stack([middle(heap) for heap in cut((w * h).sqrt().sort().values, count)])
+
+
+ANCHOR_SIZES_MISTAKES: dict[str, Callable] = {
     "the square root is missing: an anchor's size is a side, sqrt(width * height), not an area": (
         lambda b, n: _sizes(b, n, size=lambda w, h: w * h)
     ),
@@ -103,6 +116,22 @@ ANCHOR_SIZES_MISTAKES = {
     "between two boxes the quantile is interpolated: leave torch.quantile its default": (
         lambda b, n: _sizes(b, n, interpolation="lower")
     ),
+    "this is the median of each heap of sizes: take torch.quantile(sizes, (k + 1/2) / count), which interpolates": (
+        lambda b, n: _of_each_share(b, n, torch.median)
+    ),
+    "this is the mean of each heap of sizes: take torch.quantile(sizes, (k + 1/2) / count), which interpolates": (
+        lambda b, n: _of_each_share(b, n, torch.mean)
+    ),
+    "this is the median of each chunk of sizes: take torch.quantile(sizes, (k + 1/2) / count), which interpolates": (
+        lambda b, n: _of_each_share(b, n, torch.median, cut=torch.chunk)
+    ),
+    "this is the mean of each chunk of sizes: take torch.quantile(sizes, (k + 1/2) / count), which interpolates": (
+        lambda b, n: _of_each_share(b, n, torch.mean, cut=torch.chunk)
+    ),
+    "this is the middle row of each heap of sizes: take torch.quantile(sizes, (k + 1/2) / count), which interpolates": (
+        lambda b, n: _of_each_share(b, n, lambda heap: heap[len(heap) // 2])
+    ),
+    "the boxes are taken in the order they came: the quantiles of their sorted sizes are wanted": _in_order,
     "one size for all boxes: give `count` of them": lambda b, n: _sizes(b, 1),
 }
 
@@ -114,9 +143,12 @@ def breast_scores(student: Callable) -> Callable:
     """Check `my_breast_scores(detections, patients (n,), label) -> (P,)` of notebook 09.
 
     Example:
-        >>> breast_scores(reference_breast_scores) is reference_breast_scores
-        ✓ breast_scores: 11 cases agree. From here on the notebook uses your function.
-        True
+        >>> breast_scores(lambda detections, patients, label: reference_breast_scores(detections, patients, 2)).__name__
+        ✗ breast_scores: label 1 is asked for
+        ...
+          likely: label 2 is written into the function: use the argument
+        ...
+        'reference_breast_scores'
     """
     one, none = _film([0.75], [2]), _film([], [])
 
@@ -140,7 +172,7 @@ def breast_scores(student: Callable) -> Callable:
 
 
 def _film(scores: list[float], labels: list[int]) -> dict[str, Tensor]:
-    return {"scores": torch.tensor(scores, dtype=torch.float32), "labels": torch.tensor(labels, dtype=torch.int64)}
+    return {"scores": floats(*scores), "labels": torch.tensor(labels, dtype=torch.int64)}
 
 
 def _reading(films: int, patients: int) -> tuple[list[dict], Tensor]:
@@ -160,21 +192,26 @@ def reference_breast_scores(detections: list[dict], patients: Tensor, label: int
 
 
 def _scores(
-    detections, patients, label, *, best=torch.max, of_patient=torch.mean, wanted=lambda labels, label: labels == label,
-    empty=0.0, order=torch.unique,
-) -> Tensor:  # fmt: skip
-    """The scores, with room for the usual slips; `empty` None leaves a film without detections out."""
-    films: list[Tensor | None] = []
-    for film in detections:
+    detections: list[dict],
+    patients: Tensor,
+    label: int,
+    *,
+    best: Callable = torch.max,
+    of_patient: Callable = torch.mean,
+    wanted: Callable = lambda labels, label: labels == label,
+    empty: str = "zero",
+    order: Callable = torch.unique,
+) -> Tensor:
+    """The scores, with room for the usual slips; `empty` films score 0, are left out, or are looked into as others."""
+    films: dict[int, list[Tensor]] = {int(patient): [] for patient in order(patients)}
+    for film, owner in zip(detections, patients.tolist(), strict=True):
         scores = film["scores"][wanted(film["labels"], label)]
-        nothing = None if empty is None else film["scores"].new_tensor(empty)
-        films.append(best(scores) if len(scores) else nothing)
-    values = []
-    for patient in order(patients).tolist():
-        own = [value for value, owner in zip(films, patients.tolist(), strict=True) if owner == patient]
-        own = [value for value in own if value is not None]
-        values.append(of_patient(torch.stack(own)) if own else torch.tensor(0.0, device=patients.device))
-    return torch.stack(values)
+        if len(scores) or empty == "as others":
+            films[owner].append(best(scores))
+        elif empty == "zero":
+            films[owner].append(film["scores"].new_zeros(()))
+    nothing = torch.zeros((), device=patients.device)
+    return torch.stack([of_patient(torch.stack(own)) if own else nothing for own in films.values()])
 
 
 def _first_seen(patients: Tensor) -> Tensor:
@@ -199,9 +236,12 @@ def _all_detections(detections: list[dict], patients: Tensor, label: int) -> Ten
     return torch.stack(values)
 
 
-BREAST_SCORES_MISTAKES = {
+BREAST_SCORES_MISTAKES: dict[str, Callable] = {
     "films without a detection are left out: they score 0 and stay in the denominator": (
-        lambda d, p, n: _scores(d, p, n, empty=None)
+        lambda d, p, n: _scores(d, p, n, empty="left out")
+    ),
+    "a film without a detection of that label has no maximum: it scores 0": (
+        lambda d, p, n: _scores(d, p, n, empty="as others")
     ),
     "the best film speaks for the breast: take the mean over its films": (
         lambda d, p, n: _scores(d, p, n, of_patient=torch.max)

@@ -7,13 +7,10 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from labkit.checks.engine import Case, run_check
+from labkit.checks.fixtures import box_rows
 from labkit.detection import proposals as right
 
 Region = dict[str, Tensor]
-
-
-def _boxes(*rows) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
 
 
 def _region(size, box, colour, texture) -> Region:
@@ -35,6 +32,11 @@ DARK, BRIGHT, MIXED = [1.0, 0.0, 0.0], [0.0, 0.25, 0.75], [0.5, 0.125, 0.375]
 FLAT, ROUGH = [0.875, 0.125], [0.375, 0.625]
 LEFT = _region(40.0, [10.0, 5.0, 20.0, 9.0], DARK, FLAT)  # a full box of 10 by 4
 RIGHT = _region(24.0, [20.0, 5.0, 26.0, 9.0], DARK, FLAT)  # touches it, as high, full too
+UPPER = _region(40.0, [0.0, 0.0, 8.0, 5.0], [1.0, 0.0], [1.0, 0.0])  # two halves of an image of 8 by 10
+LOWER = _region(40.0, [0.0, 5.0, 8.0, 10.0], [0.0, 1.0], [0.0, 1.0])
+APART = LOWER | {"box": torch.tensor([0.0, 7.0, 8.0, 12.0], dtype=torch.float64)}
+HALF_DARK = torch.tensor([0.5, 0.5], dtype=torch.float64)
+BIT_FLAT = torch.tensor([0.25, 0.75], dtype=torch.float64)
 HIGHER = _region(20.0, [20.0, 1.0, 24.0, 7.0], MIXED, ROUGH)  # reaches higher, has a corner missing
 INNER = _region(6.0, [13.0, 6.0, 16.0, 8.0], BRIGHT, ROUGH)  # inside the box of LEFT
 CORNER = _region(15.0, [20.0, 9.0, 25.0, 12.0], MIXED, FLAT)  # meets LEFT at a corner
@@ -47,11 +49,20 @@ def merge_similarity(student: Callable) -> Callable:
     """Check `my_merge_similarity(first, second, image_size) -> a number up to 4` of notebook 05.
 
     Example:
-        >>> merge_similarity(right.merge_similarity) is right.merge_similarity
-        ✓ merge_similarity: 8 cases agree. From here on the notebook uses your function.
-        True
+        >>> merge_similarity(lambda *args: right.merge_similarity(*args) / 4).__name__
+        ✗ merge_similarity: nothing in common, and together the whole image: only the fill counts, 1
+        ...
+          likely: the four are averaged: add them up
+        ...
+        'merge_similarity'
     """
     cases = [
+        # one term after the other: each case but the first changes one thing, so its name says which term is off
+        Case("nothing in common, and together the whole image: only the fill counts, 1", (UPPER, LOWER, 80.0)),
+        Case("the colour: half of it is shared, all else as before", (UPPER, LOWER | {"colour": HALF_DARK}, 80.0)),
+        Case("the texture: a quarter is shared, all else as before", (UPPER, LOWER | {"texture": BIT_FLAT}, 80.0)),
+        Case("the size: both are a quarter of the image, all else as before", (UPPER, LOWER, 320.0)),
+        Case("the fill: a gap of 16 pixels in the joint box, all else as before", (UPPER, APART, 80.0)),
         Case("two full boxes side by side that look alike", (LEFT, RIGHT, 640.0)),
         Case("the same two in a smaller image", (LEFT, RIGHT, 160.0)),
         Case("a neighbour that looks otherwise and reaches higher", (LEFT, HIGHER, 640.0)),
@@ -82,14 +93,15 @@ def _similarity(
     low=torch.minimum,
     high=torch.maximum,
     parts=("colour", "texture"),
+    area=torch.prod,
 ) -> Tensor:
     """The sum of four with room for the usual slips."""
-    joint = (high(a["box"][2:], b["box"][2:]) - low(a["box"][:2], b["box"][:2])).prod()
+    joint = area(high(a["box"][2:], b["box"][2:]) - low(a["box"][:2], b["box"][:2]))
     sizes = (a["size"], b["size"], joint, image_size)
     return sum(share(a[name], b[name]) for name in parts) + size(*sizes) + fill(*sizes)
 
 
-MERGE_SIMILARITY_MISTAKES = {
+MERGE_SIMILARITY_MISTAKES: dict[str, Callable] = {
     "take the smaller of the two histograms in each bin, torch.minimum, not the larger": (
         lambda a, b, n: _similarity(a, b, n, share=lambda x, y: torch.maximum(x, y).sum())
     ),
@@ -126,21 +138,41 @@ MERGE_SIMILARITY_MISTAKES = {
     "the joint box reaches from the smaller x1 y1 to the larger x2 y2; this is what the boxes share": (
         lambda a, b, n: _similarity(a, b, n, low=torch.maximum, high=torch.minimum)
     ),
+    "the size is missing: 1 - (size + size) / image_size": (
+        lambda a, b, n: _similarity(a, b, n, size=lambda a, b, box, whole: 0.0)
+    ),
+    "the fill is missing: 1 - (joint box - both sizes) / image_size": (
+        lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: 0.0)
+    ),
+    "the area of the joint box is the product of its sides, not their sum": (
+        lambda a, b, n: _similarity(a, b, n, area=torch.sum)
+    ),
+    "the size similarity counts the sizes of both regions, not the first alone": (
+        lambda a, b, n: _similarity(a, b, n, size=lambda a, b, box, whole: 1 - a / whole)
+    ),
+    "the size similarity counts pixels of the regions, `size`, not the area of the joint box": (
+        lambda a, b, n: _similarity(a, b, n, size=lambda a, b, box, whole: 1 - box / whole)
+    ),
+    "the bins of all four histograms are compared at once: colour with colour, texture with texture": (
+        lambda a, b, n: _similarity(a, b | {"colour": b["texture"], "texture": b["colour"]}, n)
+    ),
     "the four are averaged: add them up": lambda a, b, n: _similarity(a, b, n) / 4,
 }
 
 
 def _draw_similarity(case: Case, expected: Tensor, got):
-    from labkit.plotting import COLORS, new_figure, show_boxes
+    from labkit.checks.pictures import fit, legend, panels
+    from labkit.plotting import COLORS, show_boxes
 
-    figure, axes = new_figure(width=5, height=3.4)
-    first, second = (region["box"] for region in case.args[:2])
-    joint = torch.cat([torch.minimum(first, second)[:2], torch.maximum(first, second)[2:]])
-    show_boxes(joint[None], color=COLORS["black"], style=":", width=4, name="joint box", ax=axes)
-    show_boxes(first[None], color=COLORS["blue"], name="first", ax=axes)
-    show_boxes(second[None], color=COLORS["orange"], name="second", ax=axes)
-    axes.set_title(f"expected {float(expected):.3f}, got {float(got):.3f}")
-    axes.legend(loc="best")
+    first, second = (region["box"][None] for region in case.args[:2])
+    joint = torch.cat([torch.minimum(first, second)[:, :2], torch.maximum(first, second)[:, 2:]], dim=1)
+    title = f"{case.what}: expected {float(expected):.4g}, got {float(got):.4g}"
+    figure, axes = panels(1, title=title, width=6, height=3.4)
+    show_boxes(joint, color=COLORS["black"], style=":", width=5, name="joint box", ax=axes[0])
+    show_boxes(first, color=COLORS["blue"], width=3.5, name="first", ax=axes[0])
+    show_boxes(second, color=COLORS["orange"], style="--", name="second", ax=axes[0])
+    fit(axes, joint)
+    legend(axes[0])
     return figure
 
 
@@ -151,9 +183,12 @@ def merge_regions(student: Callable) -> Callable:
     """Check `my_merge_regions(first, second) -> region` of notebook 05.
 
     Example:
-        >>> merge_regions(right.merge_regions) is right.merge_regions
-        ✓ merge_regions: 5 cases agree. From here on the notebook uses your function.
-        True
+        >>> merge_regions(lambda first, second: right.merge_regions(first, second) | {"box": first["box"]}).__name__
+        ✗ merge_regions: two neighbours that look alike
+        ...
+          likely: the box is that of the first region: unite both
+        ...
+        'merge_regions'
     """
     cases = [
         Case("two neighbours that look alike", (LEFT, RIGHT)),
@@ -177,7 +212,7 @@ def _one(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return torch.ones_like(a), torch.ones_like(b)
 
 
-MERGE_REGIONS_MISTAKES = {
+MERGE_REGIONS_MISTAKES: dict[str, Callable] = {
     "both histograms count alike: weigh each with the size of its region": lambda a, b: _merged(a, b, weights=_one),
     "the weights are exchanged: the larger region counts more": (
         lambda a, b: _merged(a, b, weights=lambda first, second: (second, first))
@@ -198,6 +233,10 @@ MERGE_REGIONS_MISTAKES = {
     "the size is the area of the joint box: add the two sizes": (
         lambda a, b: (m := _merged(a, b)) | {"size": (m["box"][2:] - m["box"][:2]).prod()}
     ),
+    "the boxes are averaged: the joint box reaches from the smaller x1 y1 to the larger x2 y2": (
+        lambda a, b: _merged(a, b) | {"box": (a["box"] + b["box"]) / 2}
+    ),
+    "the size is that of the first region: add both": lambda a, b: _merged(a, b) | {"size": a["size"]},
     "the texture is merged as the colour is; this is the colour again": (
         lambda a, b: (m := _merged(a, b)) | {"texture": m["colour"]}
     ),
@@ -211,13 +250,16 @@ def recall(student: Callable) -> Callable:
     """Check `my_recall(proposals (R, 4), truths (T, 4), iou_threshold) -> number` of notebook 05.
 
     Example:
-        >>> recall(_recall) is _recall
-        ✓ recall: 9 cases agree. From here on the notebook uses your function.
-        True
+        >>> recall(lambda proposals, truths, iou_threshold: 1 - _recall(proposals, truths, iou_threshold)).__name__
+        ✗ recall: one truth, found
+        ...
+          likely: this is the part that was missed
+        ...
+        '_recall'
     """
-    truths = _boxes([2, 1, 12, 6], [30, 4, 38, 20])
-    near = _boxes([2, 1, 12, 6], [3, 1, 13, 6])  # both near the first truth: IoU 1 and 9 / 11
-    half = _boxes([0, 0, 12, 5], [20, 0, 32, 5], [40, 0, 52, 9])
+    truths = box_rows([2, 1, 12, 6], [30, 4, 38, 20])
+    near = box_rows([2, 1, 12, 6], [3, 1, 13, 6])  # both near the first truth: IoU 1 and 9 / 11
+    half = box_rows([0, 0, 12, 5], [20, 0, 32, 5], [40, 0, 52, 9])
     draw = torch.Generator().manual_seed(5)
     corner = torch.rand(40, 2, generator=draw) * torch.tensor([60.0, 25.0])
     crowd = torch.cat([corner, corner + 4 + torch.rand(40, 2, generator=draw) * torch.tensor([20.0, 12.0])], dim=1)
@@ -225,10 +267,10 @@ def recall(student: Callable) -> Callable:
         Case("one truth, found", (near[:1], truths[:1], 0.5)),
         Case("one truth of two is found, twice", (near, truths, 0.5)),
         Case("five proposals, one truth found", (torch.cat([near, half + 60]), truths, 0.5)),
-        Case("IoU exactly at the threshold counts", (_boxes([0, 0, 6, 5]), half, 0.5)),
-        Case("IoU just below the threshold", (_boxes([0, 0, 6, 5]), half, 0.5625)),
+        Case("IoU exactly at the threshold counts", (box_rows([0, 0, 6, 5]), half, 0.5)),
+        Case("IoU just below the threshold", (box_rows([0, 0, 6, 5]), half, 0.5625)),
         Case("three of three, one proposal each", (half.flip(0), half, 0.75)),
-        Case("no proposals", (_boxes(), truths, 0.5)),
+        Case("no proposals", (box_rows(), truths, 0.5)),
         Case("40 proposals, 7 truths", (crowd, crowd[:7] + torch.tensor([1.0, 0.0, 3.0, 2.0]), 0.5)),
         Case("the same, asked for more", (crowd, crowd[:7] + torch.tensor([1.0, 0.0, 3.0, 2.0]), 0.8)),
     ]
@@ -243,7 +285,7 @@ def _part(hits: Tensor) -> float:
     return hits.float().mean().item() if hits.numel() else 0.0
 
 
-RECALL_MISTAKES = {
+RECALL_MISTAKES: dict[str, Callable] = {
     "these are the proposals that meet a truth: count the truths that are met": (
         lambda p, t, x: _part((box_iou(p, t) >= x).any(dim=1))
     ),
@@ -266,11 +308,14 @@ RECALL_MISTAKES = {
 
 
 def _draw_recall(case: Case, expected: float, got):
-    from labkit.plotting import PREDICTION, TRUTH, new_figure, show_boxes
+    from labkit.checks.pictures import fit, legend, number_boxes, panels
+    from labkit.plotting import PREDICTION, TRUTH, show_boxes
 
-    figure, axes = new_figure(width=5, height=3.4)
-    show_boxes(case.args[1], color=TRUTH, width=4, name="truths", ax=axes)
-    show_boxes(case.args[0], color=PREDICTION, width=1.5, name="proposals", ax=axes)
-    axes.set_title(f"expected {expected:.3f}, got {float(got):.3f}")
-    axes.legend(loc="best")
+    title = f"{case.what}: expected {expected:.4g}, got {float(got):.4g}"
+    figure, axes = panels(1, title=title, width=6, height=3.6)
+    show_boxes(case.args[1], color=TRUTH, width=4, name="truths", ax=axes[0])
+    show_boxes(case.args[0], color=PREDICTION, style="--", width=2, name="proposals", ax=axes[0])
+    fit(axes, torch.cat(case.args[:2]))
+    number_boxes(axes[0], case.args[1], color=TRUTH)
+    legend(axes[0])
     return figure

@@ -4,24 +4,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 from labkit.checks.engine import Case, run_check
+from labkit.checks.fixtures import box_rows, noise
 from labkit.detection import rcnn
-
-
-def _boxes(*rows) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _flags(pattern: str) -> Tensor:
-    """One flag a sign: + is true."""
-    return torch.tensor([sign == "+" for sign in pattern], dtype=torch.bool)
-
 
 # -------------------------------------------------------------------------------------------- crop_and_resize
 
@@ -30,24 +17,38 @@ def crop_and_resize(student: Callable) -> Callable:
     """Check `my_crop_and_resize(image (C, H, W), boxes (R, 4), size, context) -> (R, C, size, size)` of notebook 06.
 
     Example:
-        >>> crop_and_resize(reference_crop_and_resize) is reference_crop_and_resize
-        ✓ crop_and_resize: 11 cases agree. From here on the notebook uses your function.
-        True
+        >>> turned = lambda *args: reference_crop_and_resize(*args).transpose(2, 3)
+        >>> crop_and_resize(turned).__name__
+        ✗ crop_and_resize: an image whose value is x, a box as large as the result
+        ...
+          likely: rows are y and columns are x: the result is turned
+        ...
+        'reference_crop_and_resize'
     """
+    across, down = torch.arange(20.0).expand(1, 14, 20) / 20, torch.arange(14.0)[:, None].expand(1, 14, 20) / 20
     ramp = (torch.arange(14.0)[:, None] * 10 + torch.arange(20.0))[None] / 100  # (1, 14, 20)
-    noise, colour = _random(1, 17, 26, seed=0).abs(), _random(3, 15, 22, seed=1)
-    several = _boxes([2, 1, 13, 9.5], [0, 0, 26, 17], [8.25, 3.5, 20, 6])
+    grey, colour = noise(1, 17, 26, seed=0).abs(), noise(3, 15, 22, seed=1)
+    several = box_rows([2, 1, 13, 9.5], [0, 0, 26, 17], [8.25, 3.5, 20, 6])
     cases = [
-        Case("a box as large as the result", (ramp, _boxes([3, 2, 7, 6]), 4, 0)),
-        Case("a wide box becomes a square", (ramp, _boxes([3, 2, 15, 6]), 4, 0)),
-        Case("a high box, and a corner between pixels", (ramp, _boxes([4.5, 1, 8.5, 11]), 5, 0)),
-        Case("an enlarged box", (noise, _boxes([5, 4, 9, 7]), 9, 0)),
-        Case("context of 1 pixel on each side", (ramp, _boxes([6, 4, 12, 8]), 6, 1)),
-        Case("more context, a box of another shape", (noise, _boxes([9, 5, 17, 9]), 10, 3)),
-        Case("context that reaches over the edge: 0 there", (ramp + 1, _boxes([0, 1, 4, 5]), 6, 1)),
-        Case("context over the far edge", (noise + 1, _boxes([20, 12, 26, 17]), 7, 2)),
-        Case("3 boxes", (noise, several, 8, 2)),
-        Case("no boxes", (noise, _boxes(), 8, 2)),
+        Case("an image whose value is x, a box as large as the result", (across, box_rows([3, 2, 7, 6]), 4, 0)),
+        Case("an image whose value is y, a box as large as the result", (down, box_rows([3, 2, 7, 6]), 4, 0)),
+        Case("an image whose value is x, a wide box", (across, box_rows([3, 2, 15, 8]), 3, 0)),
+        Case("an image whose value is y, a wide box", (down, box_rows([3, 2, 15, 8]), 3, 0)),
+        Case("an image whose value is x, context of 1 pixel", (across, box_rows([6, 4, 12, 8]), 6, 1)),
+        Case("a box as large as the result", (ramp, box_rows([3, 2, 7, 6]), 4, 0)),
+        Case("a wide box becomes a square", (ramp, box_rows([3, 2, 15, 6]), 4, 0)),
+        Case("a high box, and a corner between pixels", (ramp, box_rows([4.5, 1, 8.5, 11]), 5, 0)),
+        Case("an enlarged box", (grey, box_rows([5, 4, 9, 7]), 9, 0)),
+        Case("context of 1 pixel on each side", (ramp, box_rows([6, 4, 12, 8]), 6, 1)),
+        Case("more context, a box of another shape", (grey, box_rows([9, 5, 17, 9]), 10, 3)),
+        Case("context that reaches over the edge: 0 there", (ramp + 1, box_rows([0, 1, 4, 5]), 6, 1)),
+        Case("context over the far edge", (grey + 1, box_rows([20, 12, 26, 17]), 7, 2)),
+        Case("a box that begins left of the image", (grey + 1, box_rows([-3, 4, 5, 9]), 6, 0)),
+        Case("a box that begins above the image", (grey + 1, box_rows([4, -3, 13, 5]), 6, 0)),
+        Case("a box that ends right of the image", (grey + 1, box_rows([20, 4, 30, 9]), 6, 0)),
+        Case("a box that ends below the image", (grey + 1, box_rows([4, 11, 13, 20]), 6, 0)),
+        Case("3 boxes", (grey, several, 8, 2)),
+        Case("no boxes", (grey, box_rows(), 8, 2)),
         Case("3 channels, 3 boxes", (colour, several * 0.8, 11, 2)),
     ]
     return run_check(
@@ -66,20 +67,34 @@ def reference_crop_and_resize(image: Tensor, boxes: Tensor, size: int, context: 
     return rcnn.crop_and_resize(image, boxes, size=size, context=context)
 
 
-def _crop(image, boxes, size, context, *, offset=0.5, inner=None, padding="zeros", mode="bilinear", wide=None):
+def _crop(
+    image: Tensor,
+    boxes: Tensor,
+    size: int,
+    context: int,
+    *,
+    offset: float = 0.5,
+    inner: Callable = lambda size, context: size - 2 * context,
+    padding: str = "zeros",
+    mode: str = "bilinear",
+    corners: bool = False,
+    wide: Callable = lambda boxes: boxes,
+    scale: Callable = lambda height, width: (height, width),
+    xy: bool = True,
+) -> Tensor:
     """Cutting out with room for the usual slips; `wide` changes the boxes first."""
-    boxes = boxes if wide is None else wide(boxes)
+    boxes = wide(boxes)
     steps = torch.arange(size, device=image.device) + offset - context
-    inner = size - 2 * context if inner is None else inner(size, context)
     sides = boxes[:, 2:] - boxes[:, :2]
-    x, y = (boxes[:, k, None] + steps * sides[:, k, None] / inner for k in (0, 1))
-    height, width = image.shape[1:]
-    grid = torch.stack(torch.broadcast_tensors((2 * x / width - 1)[:, None], (2 * y / height - 1)[:, :, None]), dim=-1)
+    x, y = (boxes[:, k, None] + steps * sides[:, k, None] / inner(size, context) for k in (0, 1))
+    height, width = scale(*image.shape[1:])
+    pair = torch.broadcast_tensors((2 * x / width - 1)[:, None], (2 * y / height - 1)[:, :, None])
+    grid = torch.stack(pair if xy else pair[::-1], dim=-1)
     images = image.expand(len(boxes), *image.shape)
-    return grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+    return grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=corners)
 
 
-def _edge_to_edge(image, boxes, size, context):
+def _edge_to_edge(image: Tensor, boxes: Tensor, size: int, context: int) -> Tensor:
     """The first and last samples on the edges of the box, as linspace(x1, x2, size) puts them."""
     return _crop(image, boxes, size, context, offset=0.0, inner=lambda s, c: s - 2 * c - 1)
 
@@ -89,16 +104,30 @@ def _square(boxes: Tensor) -> Tensor:
     return torch.cat([centres - half, centres + half], dim=1)
 
 
-def _by_pixels(image, boxes, size, context):
-    grown = boxes + context * boxes.new_tensor([-1.0, -1, 1, 1])
-    return _crop(image, grown, size, 0)
+def _by_pixels(image: Tensor, boxes: Tensor, size: int, context: int) -> Tensor:
+    return _crop(image, boxes + context * boxes.new_tensor([-1.0, -1, 1, 1]), size, 0)
 
 
 def _as_sizes(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
 
 
-CROP_AND_RESIZE_MISTAKES = {
+def _slice_and_resize(image: Tensor, boxes: Tensor, size: int, context: int) -> Tensor:
+    """Whole pixels cut out, then resized: what lies beside the box, or outside the image, is not looked at."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    around = sides * context / (size - 2 * context)
+    wide = torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1).clamp(min=0).round().long()
+    crops = [image[None, :, y1:y2, x1:x2] for x1, y1, x2, y2 in wide.tolist()]
+    return torch.cat([image.new_zeros(0, len(image), size, size), *(interpolate(c, (size, size)) for c in crops)])
+
+
+def _slice_and_mix(image: Tensor, boxes: Tensor, size: int, context: int) -> Tensor:
+    crops = [image[None, :, y1:y2, x1:x2] for x1, y1, x2, y2 in boxes.clamp(min=0).round().long().tolist()]
+    resized = [interpolate(crop, (size, size), mode="bilinear", align_corners=False) for crop in crops]
+    return torch.cat([image.new_zeros(0, len(image), size, size), *resized])
+
+
+CROP_AND_RESIZE_MISTAKES: dict[str, Callable] = {
     "the context is missing: widen the box before you look": lambda i, b, s, c: _crop(i, b, s, 0),
     "the context counts pixels of the result, not of the image": _by_pixels,
     "the box takes size - 2 * context pixels of the result, not size": (
@@ -119,148 +148,32 @@ CROP_AND_RESIZE_MISTAKES = {
         lambda i, b, s, c: _crop(i, b, s, c, padding="border")
     ),
     "boxes are x1 y1 x2 y2 here, not corner and size": lambda i, b, s, c: _crop(i, b, s, c, wide=_as_sizes),
+    "grid_sample wants x before y in the last axis: torch.stack([x, y], dim=-1)": (
+        lambda i, b, s, c: _crop(i, b, s, c, xy=False)
+    ),
+    "x is divided by the height and y by the width: image.shape is (C, H, W)": (
+        lambda i, b, s, c: _crop(i, b, s, c, scale=lambda height, width: (width, height))
+    ),
+    "x counts in widths, 2 x / W - 1: divide by W, not by W - 1, with align_corners=False": (
+        lambda i, b, s, c: _crop(i, b, s, c, scale=lambda height, width: (height - 1, width - 1))
+    ),
+    "align_corners=False: -1 and 1 are the edges of the image, not the middles of its first and last pixel": (
+        lambda i, b, s, c: _crop(i, b, s, c, corners=True)
+    ),
+    "align_corners=False, and W in place of W - 1: a pixel's middle lies at + 0.5": (
+        lambda i, b, s, c: _crop(i, b, s, c, corners=True, scale=lambda height, width: (height - 1, width - 1))
+    ),
+    "the context is added: subtract it, for the first samples lie outside the box": (
+        lambda i, b, s, c: _crop(i, b, s, c, offset=0.5 + 2 * c)
+    ),
+    "corners may lie between pixels: do not round the box": lambda i, b, s, c: _crop(i, b, s, c, wide=torch.round),
+    "whole pixels are cut out and the nearest is taken: sample the image itself, bilinear": _slice_and_resize,
+    "whole pixels are cut out before they are resized: sample the image itself, beside the box as well": _slice_and_mix,
 }
 
 
 def _draw_crops(case: Case, expected: Tensor, got: Tensor):
-    from labkit.plotting import new_figure, show_image
+    from labkit.checks.pictures import draw_maps
 
-    figure, axes = new_figure(1, 3, width=4, height=3.6)
     image, boxes = case.args[:2]
-    show_image(image[:1], boxes=boxes, value_range=None, title=f"given: {case.what}", ax=axes[0])
-    show_image(expected[0, :1], value_range=None, title="expected", ax=axes[1])
-    show_image(got[0, :1], value_range=None, title="got", ax=axes[2])
-    return figure
-
-
-# --------------------------------------------------------------------------------------------- hard_negatives
-
-
-def hard_negatives(student: Callable) -> Callable:
-    """Check `my_hard_negatives(scores (N,), is_background (N,), chosen (N,), count) -> rows` of notebook 06.
-
-    Example:
-        >>> hard_negatives(rcnn.hard_negatives) is rcnn.hard_negatives
-        ✓ hard_negatives: 11 cases agree. From here on the notebook uses your function.
-        True
-    """
-    scores = torch.tensor([0.5, -0.25, 2.0, -3.0, -0.75, 1.5])
-    generator = torch.Generator().manual_seed(3)
-    many = torch.randint(-30, 20, (90,), generator=generator) / 8  # many ties, many exactly at -1
-    background, chosen = (torch.rand(90, generator=generator) < share for share in (0.8, 0.3))
-    cases = [
-        Case("one row of background, inside the margin", (torch.tensor([-0.5]), _flags("+"), _flags("-"), 5)),
-        Case("one row of background, far on its side", (torch.tensor([-1.5]), _flags("+"), _flags("-"), 5)),
-        Case("exactly at -1: that costs nothing", (torch.tensor([-1.0, 0.5]), _flags("++"), _flags("--"), 5)),
-        Case("three rows, not sorted by score", (torch.tensor([-0.5, 1.0, 0.25]), _flags("+++"), _flags("---"), 5)),
-        Case("rows of the class are no negatives", (scores, _flags("++-++-"), _flags("------"), 9)),
-        Case("rows that it knows already", (scores, _flags("++++++"), _flags("+---+-"), 9)),
-        Case("at most 2", (scores, _flags("++++++"), _flags("------"), 2)),
-        Case("equal scores: the lower row comes first", (torch.zeros(40), _flags("-" + "+" * 39), _flags("-" * 40), 9)),
-        Case("nothing is hard", (scores - 9, _flags("++++++"), _flags("------"), 9)),
-        Case("no rows", (scores[:0], _flags(""), _flags(""), 9)),
-        Case("90 rows, many equal", (many, background, chosen, 25)),
-    ]
-    return run_check("hard_negatives", student, rcnn.hard_negatives, cases, mistakes=HARD_NEGATIVES_MISTAKES)
-
-
-def _hard(scores, is_background, chosen, count, *, margin=-1.0, over=torch.gt, falling=True):
-    """The choice with room for the usual slips."""
-    rows = (is_background & ~chosen & over(scores, torch.full_like(scores, margin))).nonzero()[:, 0]
-    order = scores[rows].argsort(descending=True, stable=True) if falling else scores[rows].argsort(stable=True)
-    return rows[order][:count]
-
-
-def _unsorted(scores, is_background, chosen, count):
-    return (is_background & ~chosen & (scores > -1)).nonzero()[:, 0][:count]
-
-
-def _cut_first(scores, is_background, chosen, count):
-    rows = _unsorted(scores, is_background, chosen, count)
-    return rows[scores[rows].argsort(descending=True, stable=True)]
-
-
-def _places(scores, is_background, chosen, count):
-    rows = (is_background & ~chosen & (scores > -1)).nonzero()[:, 0]
-    return scores[rows].argsort(descending=True, stable=True)[:count]
-
-
-def _last_of_equals(scores, is_background, chosen, count):
-    rows = (is_background & ~chosen & (scores > -1)).nonzero()[:, 0].flip(0)
-    return rows[scores[rows].argsort(descending=True, stable=True)][:count]
-
-
-HARD_NEGATIVES_MISTAKES = {
-    "rows of the class itself are not background: look at is_background": (
-        lambda s, b, c, n: _hard(s, torch.ones_like(b), c, n)
-    ),
-    "rows it has been trained on come again: leave out what is chosen": (
-        lambda s, b, c, n: _hard(s, b, torch.zeros_like(c), n)
-    ),
-    "background inside the margin, between -1 and 0, is hard too: compare with -1, not with 0": (
-        lambda s, b, c, n: _hard(s, b, c, n, margin=0.0)
-    ),
-    "a score of exactly -1 costs nothing: above -1 is hard": lambda s, b, c, n: _hard(s, b, c, n, over=torch.ge),
-    "the easiest come first: sort by falling score": lambda s, b, c, n: _hard(s, b, c, n, falling=False),
-    "the rows are not sorted: the highest score comes first": _unsorted,
-    "sort before you cut: the first rows are not the worst rows": _cut_first,
-    "these are places among the hard rows, not rows of all: index the rows with the order": _places,
-    "among equal scores the lower row comes first: sort with stable=True": _last_of_equals,
-    "there are too many: at most count": lambda s, b, c, n: _hard(s, b, c, len(s)),
-}
-
-
-# ------------------------------------------------------------------------------------------------------ ridge
-
-
-def ridge(student: Callable) -> Callable:
-    """Check `my_ridge(features (N, F), targets (N, D), penalty) -> weights (F + 1, D)` of notebook 06.
-
-    Example:
-        >>> ridge(rcnn.ridge) is rcnn.ridge
-        ✓ ridge: 8 cases agree. From here on the notebook uses your function.
-        True
-    """
-    line = torch.tensor([[0.0], [1.0], [3.0]])
-    features, targets = _random(30, 3, seed=5), _random(30, 4, seed=6)
-    cases = [
-        Case("three points of the line 2 x, nearly no penalty", (line, 2 * line, 1e-6)),
-        Case("the line 2 x + 5: the bias", (line, 2 * line + 5, 1e-6)),
-        Case("the same with a penalty: the slope shrinks", (line, 2 * line + 5, 3.0)),
-        Case("no slope at all, only a bias: it is not shrunk", (line, torch.full((3, 1), 7.0), 10.0)),
-        Case("2 features, 1 target", (features[:7, :2], targets[:7, :1], 0.5)),
-        Case("3 features, 4 targets", (features + 1, targets + 2 * features[:, :1], 4.0)),
-        Case("fewer rows than features", (_random(3, 5, seed=7) + 0.5, targets[:3], 2.0)),
-        Case("a heavy penalty", (3 * features - 2, targets + features[:, :1] * 3, 250.0)),
-    ]
-    return run_check("ridge", student, rcnn.ridge, cases, mistakes=RIDGE_MISTAKES, atol=1e-4)
-
-
-def _ridge(features, targets, penalty, *, bias="free", cost=lambda penalty, n: penalty, solve_for=1.0):
-    """The regression with room for the usual slips."""
-    ones = features.new_ones(len(features), 0 if bias == "none" else 1)
-    rows = torch.cat([ones, features] if bias == "first" else [features, ones], dim=1).double()
-    costs = torch.full((rows.shape[1],), float(cost(penalty, len(rows))), dtype=torch.float64, device=rows.device)
-    if bias in ("free", "first"):
-        costs[0 if bias == "first" else -1] = 0
-    weights = torch.linalg.solve(rows.T @ rows + costs.diag(), rows.T @ targets.double())
-    return weights.to(features.dtype)
-
-
-RIDGE_MISTAKES = {
-    "the bias is kept small too: it has no penalty": lambda x, y, p: _ridge(x, y, p, bias="penalised"),
-    "there is no bias: append a column of ones": (
-        lambda x, y, p: torch.cat([_ridge(x, y, p, bias="none"), y.new_zeros(1, y.shape[1])])
-    ),
-    "the row of the bias is missing: weights are (F + 1, D)": lambda x, y, p: _ridge(x, y, p)[:-1],
-    "the bias is the last row, not the first": lambda x, y, p: _ridge(x, y, p, bias="first"),
-    "the penalty is forgotten": lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: 1e-9),
-    "the penalty stands against the sum of the squared errors: do not multiply it by the number of rows": (
-        lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty * n)
-    ),
-    "the penalty stands against the sum of the squared errors: do not divide it by the number of rows": (
-        lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty / n)
-    ),
-    "the penalty enters once, not squared": lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty**2),
-    "the result is turned: (F + 1, D), a row a feature": lambda x, y, p: _ridge(x, y, p).T.contiguous(),
-}
+    return draw_maps(case.what, image, expected, got, boxes=boxes)

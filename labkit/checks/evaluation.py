@@ -6,19 +6,7 @@ import torch
 from torch import Tensor
 
 from labkit.checks.engine import Case, run_check
-
-
-def _scores(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)
-
-
-def _flags(pattern: str) -> Tensor:
-    """One flag a sign: + is a hit, - a miss."""
-    return torch.tensor([sign == "+" for sign in pattern], dtype=torch.bool)
-
-
-def _rows(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64)
+from labkit.checks.fixtures import flags, floats, whole
 
 
 def _ranked(count: int, seed: int, *, levels: int = 10_000) -> tuple[Tensor, Tensor]:
@@ -42,29 +30,37 @@ def average_precision(student: Callable) -> Callable:
     """Check `my_average_precision(scores (D,), is_hit (D,) bool, num_truths) -> area` of notebook 04.
 
     Example:
-        >>> average_precision(reference_average_precision) is reference_average_precision
-        ✓ average_precision: 15 cases agree. From here on the notebook uses your function.
-        True
+        >>> average_precision(lambda scores, is_hit, num_truths: _trapezoids(scores, is_hit, num_truths)).__name__
+        ✗ average_precision: a miss, then a hit
+        ...
+          likely: trapezoids under the raw curve: the area is made of rectangles as high as the envelope
+        ...
+        'reference_average_precision'
     """
     cases = [
-        Case("one hit, one truth", (_scores(0.9), _flags("+"), 1)),
-        Case("one hit, two truths: the missed one stays in the denominator", (_scores(0.9), _flags("+"), 2)),
-        Case("a hit, then a miss: what comes after the last hit costs nothing", (_scores(0.9, 0.8), _flags("+-"), 1)),
-        Case("a miss, then a hit", (_scores(0.9, 0.8), _flags("-+"), 1)),
-        Case("the same, not sorted by score", (_scores(0.8, 0.9), _flags("+-"), 1)),
-        Case("only misses", (_scores(0.9, 0.8), _flags("--"), 3)),
-        Case("precision falls and rises again: take the envelope", (_scores(0.9, 0.8, 0.7, 0.6), _flags("+-++"), 3)),
-        Case("the five of the table", (_scores(0.9, 0.8, 0.7, 0.6, 0.5), _flags("+-+-+"), 4)),
-        Case("equal scores keep their order, the miss first", (_scores(0.5, 0.5, 0.5), _flags("-++"), 2)),
-        Case("equal scores keep their order, the hit first", (_scores(0.5, 0.5, 0.5), _flags("+-+"), 2)),
-        Case("no detections, 3 truths", (_scores(), _flags(""), 3)),
-        Case("no truths: there is nothing to recall", (_scores(0.9, 0.8), _flags("--"), 0)),
-        Case("no detections and no truths", (_scores(), _flags(""), 0)),
+        Case("one hit, one truth", (floats(0.9), flags("+"), 1)),
+        Case("one hit, two truths: the missed one stays in the denominator", (floats(0.9), flags("+"), 2)),
+        Case("a hit, then a miss: what comes after the last hit costs nothing", (floats(0.9, 0.8), flags("+-"), 1)),
+        Case("a miss, then a hit", (floats(0.9, 0.8), flags("-+"), 1)),
+        Case("the same, not sorted by score", (floats(0.8, 0.9), flags("+-"), 1)),
+        Case("only misses", (floats(0.9, 0.8), flags("--"), 3)),
+        Case("precision falls and rises again: take the envelope", (floats(0.9, 0.8, 0.7, 0.6), flags("+-++"), 3)),
+        Case("the five of the table", (floats(0.9, 0.8, 0.7, 0.6, 0.5), flags("+-+-+"), 4)),
+        Case("equal scores keep their order, the miss first", (floats(0.5, 0.5, 0.5), flags("-++"), 2)),
+        Case("equal scores keep their order, the hit first", (floats(0.5, 0.5, 0.5), flags("+-+"), 2)),
+        Case("no detections, 3 truths", (floats(), flags(""), 3)),
+        Case("no truths: there is nothing to recall", (floats(0.9, 0.8), flags("--"), 0)),
+        Case("no detections and no truths", (floats(), flags(""), 0)),
         Case("50 detections, 41 truths", (*_ranked(50, 0), 41)),
         Case("120 detections with many equal scores, 97 truths", (*_ranked(120, 1, levels=9), 97)),
     ]
     return run_check(
-        "average_precision", student, reference_average_precision, cases, mistakes=AVERAGE_PRECISION_MISTAKES
+        "average_precision",
+        student,
+        reference_average_precision,
+        cases,
+        mistakes=AVERAGE_PRECISION_MISTAKES,
+        draw=_draw_area,
     )
 
 
@@ -111,12 +107,20 @@ def _at_levels(scores: Tensor, is_hit: Tensor, num_truths: int, *, steps: int) -
     return sum(best) / len(best)
 
 
-def _trapezoids(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
+def _trapezoids(scores: Tensor, is_hit: Tensor, num_truths: int, *, smooth=None, start: bool = True) -> float:
+    """The area as torch.trapezoid takes it, from recall 0 on or from the first detection on."""
     if num_truths == 0:
         return float("nan")
     hits, precision = _curve(scores, is_hit)
-    recall = torch.cat([hits.new_zeros(1), hits.cumsum(0) / num_truths])
-    return float(torch.trapezoid(torch.cat([hits.new_ones(1), precision]), recall))
+    recall, height = hits.cumsum(0) / num_truths, precision if smooth is None else smooth(precision)
+    if start:
+        recall, height = torch.cat([recall.new_zeros(1), recall]), torch.cat([height.new_ones(1), height])
+    return float(torch.trapezoid(height, recall))
+
+
+def _ranks_from_0(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
+    ranks = torch.arange(len(scores), device=scores.device)
+    return _area(scores, is_hit, num_truths, smooth=lambda precision: _envelope(precision * (ranks + 1) / ranks))
 
 
 def _mean_precision(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
@@ -131,7 +135,7 @@ def _share_of_hits(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
     return float(is_hit.double().mean()) if len(scores) else 0.0
 
 
-AVERAGE_PRECISION_MISTAKES = {
+AVERAGE_PRECISION_MISTAKES: dict[str, Callable] = {
     "the worst detections come first: sort the scores with descending=True": (
         lambda s, h, n: _area(s, h, n, order=s.argsort(stable=True))
     ),
@@ -157,10 +161,42 @@ AVERAGE_PRECISION_MISTAKES = {
         s, h, n, steps=100
     ),
     "trapezoids under the raw curve: the area is made of rectangles as high as the envelope": _trapezoids,
+    "trapezoids under the raw curve, and the first hit counts for nothing: add up a rectangle for each hit": (
+        lambda s, h, n: _trapezoids(s, h, n, start=False)
+    ),
+    "trapezoids under the envelope, and the first hit counts for nothing: add up a rectangle for each hit": (
+        lambda s, h, n: _trapezoids(s, h, n, smooth=_envelope, start=False)
+    ),
+    "ranks count from 1: the first detection has precision 1/1 or 0/1": _ranks_from_0,
+    "every detection widens the recall here: only a hit does": (
+        lambda s, h, n: float(_envelope(_curve(s, h)[1]).sum() / n) if n else float("nan")
+    ),
     "this is the mean precision over all detections: only a hit widens the area": _mean_precision,
     "this is the share of hits among the detections; it ignores the ranking": _share_of_hits,
     "without truths there is no recall: give nan, for 0 would say that something was missed": _zero_without_truths,
 }
+
+
+def _draw_area(case: Case, expected: float, got):
+    """The precisions, their envelope, and a flat line that has the student's area under it."""
+    from labkit.checks.pictures import EXPECTED, GOT, legend, panels
+
+    scores, is_hit, num_truths = case.args
+    hits, precision = (values.cpu() for values in _curve(scores, is_hit))
+    recall, top = [0.0], [1.0]
+    for hit, height in zip((hits > 0).tolist(), _envelope(precision).tolist(), strict=True):
+        if hit:
+            recall, top = [*recall, recall[-1] + 1 / num_truths], [*top, height]
+    figure, axes = panels(1, title=f"{case.what}: expected {expected:.4g}, got {float(got):.4g}", width=6.4, height=3.8)
+    ax, steps = axes[0], [top[min(1, len(top) - 1)], *top[1:]]
+    ax.fill_between(recall, steps, step="pre", color=EXPECTED, alpha=0.25)
+    ax.step(recall, steps, where="pre", color=EXPECTED, label="the envelope; shaded: the area")
+    points = (hits.cumsum(0) / num_truths).tolist()
+    ax.plot(points, precision.tolist(), "o", color="black", ms=7, label="precision, detection by detection")
+    ax.plot([0, 1], [float(got)] * 2, "--", color=GOT, label="your area, spread over all recalls")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.03, max(1.05, 1.05 * float(got))))
+    legend(ax)
+    return figure
 
 
 # ------------------------------------------------------------------------------------------------------- froc
@@ -170,24 +206,27 @@ def froc(student: Callable) -> Callable:
     """Check `my_froc(scores (M,), truth (M,) int64, num_truths, num_images) -> (false_positives, sensitivity)`.
 
     Example:
-        >>> froc(reference_froc) is reference_froc
-        ✓ froc: 14 cases agree. From here on the notebook uses your function.
-        True
+        >>> froc(lambda scores, truth, num_truths, num_images: reference_froc(scores, truth, num_truths, 1)).__name__
+        ✗ froc: one mark on nothing, 2 images
+        ...
+          likely: these are false positives in all: divide by num_images
+        ...
+        'reference_froc'
     """
     cases = [
-        Case("one mark on the only truth", (_scores(0.9), _rows(0), 1, 1)),
-        Case("one mark on nothing, 2 images", (_scores(0.9), _rows(-1), 1, 2)),
-        Case("one truth of three found, 2 images: missed ones stay in the denominator", (_scores(0.9), _rows(2), 3, 2)),
-        Case("a false mark, then a hit", (_scores(0.9, 0.4), _rows(-1, 0), 1, 4)),
-        Case("the same, not sorted by score", (_scores(0.4, 0.9), _rows(0, -1), 1, 4)),
-        Case("one truth hit twice: found once, and no false mark", (_scores(0.9, 0.4), _rows(1, 1), 2, 3)),
-        Case("equal scores enter together", (_scores(0.5, 0.5), _rows(-1, 0), 2, 4)),
-        Case("a perfect detector that knows one score", (_scores(1, 1, 1), _rows(2, 0, 1), 3, 5)),
-        Case("no marks", (_scores(), _rows(), 3, 2)),
-        Case("no truths: there is nothing to find", (_scores(0.9, 0.3), _rows(-1, -1), 0, 5)),
+        Case("one mark on the only truth", (floats(0.9), whole(0), 1, 1)),
+        Case("one mark on nothing, 2 images", (floats(0.9), whole(-1), 1, 2)),
+        Case("one truth of three found, 2 images: missed ones stay in the denominator", (floats(0.9), whole(2), 3, 2)),
+        Case("a false mark, then a hit", (floats(0.9, 0.4), whole(-1, 0), 1, 4)),
+        Case("the same, not sorted by score", (floats(0.4, 0.9), whole(0, -1), 1, 4)),
+        Case("one truth hit twice: found once, and no false mark", (floats(0.9, 0.4), whole(1, 1), 2, 3)),
+        Case("equal scores enter together", (floats(0.5, 0.5), whole(-1, 0), 2, 4)),
+        Case("a perfect detector that knows one score", (floats(1, 1, 1), whole(2, 0, 1), 3, 5)),
+        Case("no marks", (floats(), whole(), 3, 2)),
+        Case("no truths: there is nothing to find", (floats(0.9, 0.3), whole(-1, -1), 0, 5)),
         Case(
             "hits, repeats and false marks mixed",
-            (_scores(0.6, 0.9, 0.6, 0.3, 0.8, 0.2), _rows(0, 2, -1, 0, 2, -1), 4, 3),
+            (floats(0.6, 0.9, 0.6, 0.3, 0.8, 0.2), whole(0, 2, -1, 0, 2, -1), 4, 3),
         ),
         Case("12 marks, 5 truths, 7 images", (*_marks(12, 0, truths=5), 5, 7)),
         Case("60 marks with many equal scores", (*_marks(60, 2, truths=23, levels=12), 23, 17)),
@@ -226,7 +265,7 @@ def _only_found_truths(scores: Tensor, truth: Tensor, num_truths: int, num_image
     return _froc(scores, truth, len(truth[truth >= 0].unique()), num_images)
 
 
-FROC_MISTAKES = {
+FROC_MISTAKES: dict[str, Callable] = {
     "a truth that is hit twice is counted twice: count distinct truths, .unique()": (
         lambda s, t, n, i: _froc(s, t, n, i, found=lambda truth: int((truth >= 0).sum()))
     ),
@@ -242,6 +281,15 @@ FROC_MISTAKES = {
         lambda s, t, n, i: _froc(
             s, t, n, i, found=lambda x: len(x[x > 0].unique()), alarms=lambda x: int((x <= 0).sum())
         )
+    ),
+    "truth 0 is a truth and can be found: ask for truth >= 0, not > 0": (
+        lambda s, t, n, i: _froc(s, t, n, i, found=lambda x: len(x[x > 0].unique()))
+    ),
+    "truth 0 is a truth and no false positive: a false mark has -1, so ask for truth < 0": (
+        lambda s, t, n, i: _froc(s, t, n, i, alarms=lambda x: int((x <= 0).sum()))
+    ),
+    "false positives are counted among all marks, not among those that are shown": (
+        lambda s, t, n, i: _froc(s, t, n, i, alarms=lambda x: int((t < 0).sum()) if len(x) else 0)
     ),
     "-1 is counted as a truth that was found: leave the false marks out before .unique()": (
         lambda s, t, n, i: _froc(s, t, n, i, found=lambda truth: len(truth.unique()))
@@ -261,20 +309,17 @@ FROC_MISTAKES = {
     "the lowest threshold comes first: begin with the strictest, .flip(0)": (
         lambda s, t, n, i: _froc(s, t, n, i, thresholds=s.unique())
     ),
-    "the two are exchanged: false positives first, then the sensitivity": (
-        lambda s, t, n, i: _froc(s, t, n, i)[::-1]
-    ),
-}  # fmt: skip
+    "the two are exchanged: false positives first, then the sensitivity": (lambda s, t, n, i: _froc(s, t, n, i)[::-1]),
+}
 
 
 def _draw_froc(case: Case, expected: tuple[Tensor, Tensor], got: tuple[Tensor, Tensor]):
-    from labkit.plotting import COLORS, new_figure
+    from labkit.checks.pictures import EXPECTED, GOT, legend, panels
 
-    figure, axes = new_figure(width=6, height=4)
-    for (alarms, sensitivity), color, name, style in zip(
-        (expected, got), (COLORS["green"], COLORS["red"]), ("expected", "got"), ("-o", "--x"), strict=True
-    ):
-        axes.plot(alarms.tolist(), sensitivity.tolist(), style, color=color, ms=9, label=name)
-    axes.set(xlabel="false positives an image", ylabel="sensitivity", title=case.what)
-    axes.legend(loc="lower right")
+    figure, axes = panels(1, title=case.what, width=6.4, height=4)
+    kinds = ((expected, EXPECTED, "expected", "-o", 10), (got, GOT, "got", "--x", 9))
+    for (alarms, sensitivity), color, name, style, size in kinds:
+        axes[0].plot(alarms.tolist(), sensitivity.tolist(), style, color=color, ms=size, label=name)
+    axes[0].set(xlabel="false positives an image", ylabel="sensitivity")
+    legend(axes[0])
     return figure

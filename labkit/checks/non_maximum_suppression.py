@@ -7,14 +7,7 @@ from torch import Tensor
 from torchvision import ops
 
 from labkit.checks.engine import Case, run_check
-
-
-def _boxes(*rows) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
-
-
-def _scores(*values) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)
+from labkit.checks.fixtures import box_rows, floats, whole
 
 
 def _crowd(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -34,34 +27,38 @@ def nms(student: Callable) -> Callable:
     """Check `my_nms(boxes (N, 4), scores (N,), iou_threshold) -> kept rows (K,) int64` of notebook 03.
 
     Example:
-        >>> nms(ops.nms) is ops.nms
-        ✓ nms: 14 cases agree. From here on the notebook uses your function.
-        True
+        >>> nms(lambda boxes, scores, iou_threshold: ops.nms(boxes, scores, iou_threshold).sort().values).__name__
+        ✗ nms: two boxes apart, the better one in row 1
+        ...
+          likely: the rows are sorted by number: give them back best score first
+        ...
+        'nms'
     """
-    one = _boxes([2, 1, 12, 6])
-    pair = _boxes([2, 1, 12, 6], [3, 1, 13, 6])  # IoU 9 / 11
-    apart = _boxes([2, 1, 12, 6], [30, 1, 44, 9])
-    half = _boxes([0, 0, 12, 5], [0, 0, 6, 5])  # IoU exactly 1 / 2
-    inside = _boxes([0, 0, 20, 10], [4, 2, 10, 8])  # IoU 0.18, though the small one lies inside
-    chain = _boxes([0, 0, 10, 5], [4, 0, 14, 5], [8, 0, 18, 5])  # neighbours 3/7, ends 1/9
-    heap = _boxes([5, 5, 25, 15], [6, 5, 26, 15], [4, 5, 24, 15], [40, 5, 52, 15], [41, 5, 53, 15])
+    one = box_rows([2, 1, 12, 6])
+    pair = box_rows([2, 1, 12, 6], [3, 1, 13, 6])  # IoU 9 / 11
+    apart = box_rows([2, 1, 12, 6], [30, 1, 44, 9])
+    half = box_rows([0, 0, 12, 5], [0, 0, 6, 5])  # IoU exactly 1 / 2
+    inside = box_rows([0, 0, 20, 10], [4, 2, 10, 8])  # IoU 0.18, though the small one lies inside
+    chain = box_rows([0, 0, 10, 5], [4, 0, 14, 5], [8, 0, 18, 5])  # neighbours 3/7, ends 1/9
+    heap = box_rows([5, 5, 25, 15], [6, 5, 26, 15], [4, 5, 24, 15], [40, 5, 52, 15], [41, 5, 53, 15])
     many, many_scores = _crowd(60, 4)
     cases = [
-        Case("one box", (one, _scores(0.9), 0.5)),
-        Case("two boxes on one thing: the better one is in row 1", (pair, _scores(0.6, 0.9), 0.5)),
-        Case("two boxes apart, the better one in row 1", (apart, _scores(0.6, 0.9), 0.5)),
-        Case("IoU exactly at the threshold: more than the threshold drops", (half, _scores(0.9, 0.8), 0.5)),
-        Case("IoU just above the threshold", (half, _scores(0.8, 0.9), 0.4375)),
-        Case("a small box inside a large one, IoU 0.18", (inside, _scores(0.9, 0.8), 0.25)),
-        Case("a chain: a dropped box drops nothing", (chain, _scores(0.9, 0.8, 0.7), 0.25)),
-        Case("two groups, not sorted by score", (heap, _scores(0.5, 0.9, 0.7, 0.6, 0.8), 0.5)),
-        Case("equal scores: the lower row comes first", (heap, _scores(1, 1, 1, 1, 1), 0.5)),
-        Case("threshold 1: no IoU is above it", (heap, _scores(0.5, 0.9, 0.7, 0.6, 0.8), 1.0)),
-        Case("no boxes", (_boxes(), _scores(), 0.5)),
+        Case("one box", (one, floats(0.9), 0.5)),
+        Case("two boxes on one thing: the better one is in row 1", (pair, floats(0.6, 0.9), 0.5)),
+        Case("two boxes apart, the better one in row 1", (apart, floats(0.6, 0.9), 0.5)),
+        Case("IoU exactly at the threshold: more than the threshold drops", (half, floats(0.9, 0.8), 0.5)),
+        Case("IoU just above the threshold", (half, floats(0.8, 0.9), 0.4375)),
+        Case("a small box inside a large one, IoU 0.18", (inside, floats(0.9, 0.8), 0.25)),
+        Case("a chain: a dropped box drops nothing", (chain, floats(0.9, 0.8, 0.7), 0.25)),
+        Case("two groups, not sorted by score", (heap, floats(0.5, 0.9, 0.7, 0.6, 0.8), 0.5)),
+        Case("equal scores: the lower row comes first", (heap, floats(1, 1, 1, 1, 1), 0.5)),
+        Case("threshold 1: no IoU is above it", (heap, floats(0.5, 0.9, 0.7, 0.6, 0.8), 1.0)),
+        Case("boxes that reach over the left and upper edge", (heap - 21, floats(0.5, 0.9, 0.7, 0.6, 0.8), 0.5)),
+        Case("no boxes", (box_rows(), floats(), 0.5)),
         Case("40 boxes, few may stay", (*_crowd(40, 0), 0.1)),
         Case("60 boxes with few different scores", (many, many_scores.round(decimals=1), 0.625)),
         Case("60 boxes, many may stay", (*_crowd(60, 1), 0.625)),
-    ]  # fmt: skip
+    ]
     return run_check("nms", student, ops.nms, cases, mistakes=NMS_MISTAKES, draw=_draw_nms)
 
 
@@ -70,7 +67,7 @@ def _greedy(
 ) -> Tensor:
     """Greedy suppression with room for the usual slips."""
     order = scores.argsort(descending=True, stable=True) if order is None else order
-    keep = []
+    keep: list[Tensor] = []
     while len(order):
         keep.append(order[0])
         rest = order[1:]
@@ -85,7 +82,7 @@ def _by_any_better(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tenso
 
 
 def _by_the_last_kept(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    keep = []
+    keep: list[Tensor] = []
     for row in scores.argsort(descending=True, stable=True):
         if not keep or ops.box_iou(boxes[keep[-1]][None], boxes[row][None])[0, 0] <= iou_threshold:
             keep.append(row)
@@ -120,7 +117,7 @@ def _over_smaller(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return inter / torch.minimum(area1, area2)
 
 
-NMS_MISTAKES = {
+NMS_MISTAKES: dict[str, Callable] = {
     "the worst boxes come first: sort the scores with descending=True": (
         lambda b, s, t: _greedy(b, s, t, order=s.argsort(stable=True))
     ),
@@ -141,6 +138,9 @@ NMS_MISTAKES = {
     "the boxes themselves came back: give their row numbers back": lambda b, s, t: b[ops.nms(b, s, t)],
     "a mask came back: give row numbers back, best first": _mask,
     "among equal scores the lower row comes first: sort with stable=True": _last_of_equals,
+    "the scores came back: give the rows of `boxes` back": lambda b, s, t: s[ops.nms(b, s, t)],
+    "boxes that touch at all are dropped: compare the IoU with iou_threshold": lambda b, s, t: _greedy(b, s, 0.0),
+    "a threshold is written into the function: use the argument": lambda b, s, t: _greedy(b, s, 0.5),
     "the overlap is divided by the smaller box: divide by the union (IoU)": (
         lambda b, s, t: _greedy(b, s, t, overlap=_over_smaller)
     ),
@@ -148,17 +148,11 @@ NMS_MISTAKES = {
 
 
 def _draw_nms(case: Case, expected: Tensor, got: Tensor):
-    from labkit.plotting import COLORS, new_figure, show_boxes
+    from labkit.checks.pictures import draw_choice
 
     boxes, scores = case.args[:2]
-    figure, axes = new_figure(1, 2, width=4.6, height=3.4)
-    for ax, keep, title, color in zip(
-        axes, (expected, got), ("expected", "got"), (COLORS["green"], COLORS["red"]), strict=True
-    ):
-        show_boxes(boxes, color="0.75", width=1.5, ax=ax)
-        show_boxes(boxes[keep], color=color, scores=scores[keep] if len(keep) < 9 else None, ax=ax)
-        ax.set_title(f"{title}: {len(keep)} kept", color=color)
-    return figure
+    best = f", scores {', '.join(f'{v:.2g}' for v in scores.tolist())}" if len(scores) < 6 else ""
+    return draw_choice(f"{case.what}{best}", boxes, {"expected to stay": expected, "got": got})
 
 
 # -------------------------------------------------------------------------------------------------- class_nms
@@ -168,29 +162,35 @@ def class_nms(student: Callable) -> Callable:
     """Check `my_class_nms(boxes (N, 4), scores (N,), labels (N,), iou_threshold) -> kept rows (K,)` of notebook 03.
 
     Example:
-        >>> class_nms(ops.batched_nms) is ops.batched_nms
-        ✓ class_nms: 9 cases agree. From here on the notebook uses your function.
-        True
+        >>> class_nms(ops.batched_nms).__name__  # moves a class by the largest coordinate: below 0 boxes meet
+        ✗ class_nms: two classes, one box below 0: nothing meets
+        ...
+        'reference_class_nms'
     """
-    pair = _boxes([2, 1, 12, 6], [3, 1, 13, 6])
-    half = _boxes([0, 0, 12, 5], [0, 0, 6, 5])
-    heap = _boxes([5, 5, 25, 15], [6, 5, 26, 15], [4, 5, 24, 15], [5, 5, 24, 15], [41, 5, 53, 15])
+    pair = box_rows([2, 1, 12, 6], [3, 1, 13, 6])
+    half = box_rows([0, 0, 12, 5], [0, 0, 6, 5])
+    heap = box_rows([5, 5, 25, 15], [6, 5, 26, 15], [4, 5, 24, 15], [5, 5, 24, 15], [41, 5, 53, 15])
 
-    def labels(*values) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64)
-
+    apart = box_rows([80, 80, 100, 100], [-21, -21, -1, -1])  # 101 apart, the largest coordinate and 1
     cases = [
-        Case("one box", (pair[:1], _scores(0.9), labels(1), 0.5)),
-        Case("two boxes at one place, of one class", (pair, _scores(0.6, 0.9), labels(1, 1), 0.5)),
-        Case("two boxes at one place, of two classes", (pair, _scores(0.6, 0.9), labels(1, 2), 0.5)),
-        Case("IoU exactly at the threshold", (half, _scores(0.9, 0.8), labels(2, 2), 0.5)),
-        Case("two classes in turn", (heap, _scores(0.9, 0.8, 0.7, 0.6, 0.85), labels(1, 2, 1, 2, 1), 0.5)),
-        Case("classes 7 and 3, the scores equal", (heap, _scores(1, 1, 1, 1, 1), labels(7, 3, 7, 3, 3), 0.5)),
-        Case("no boxes", (_boxes(), _scores(), labels(), 0.5)),
+        Case("one box", (pair[:1], floats(0.9), whole(1), 0.5)),
+        Case("two boxes at one place, of one class", (pair, floats(0.6, 0.9), whole(1, 1), 0.5)),
+        Case("two boxes at one place, of two classes", (pair, floats(0.6, 0.9), whole(1, 2), 0.5)),
+        Case("IoU exactly at the threshold", (half, floats(0.9, 0.8), whole(2, 2), 0.5)),
+        Case("two classes in turn", (heap, floats(0.9, 0.8, 0.7, 0.6, 0.85), whole(1, 2, 1, 2, 1), 0.5)),
+        Case("classes 7 and 3, the scores equal", (heap, floats(1, 1, 1, 1, 1), whole(7, 3, 7, 3, 3), 0.5)),
+        Case("two classes, one box below 0: nothing meets", (apart, floats(0.9, 0.8), whole(1, 2), 0.5)),
+        Case("no boxes", (box_rows(), floats(), whole(), 0.5)),
         Case("50 boxes of 3 classes", (*_crowd(50, 2), torch.arange(50) % 3 + 1, 0.3125)),
+        Case("50 boxes of 3 classes, many below 0", (*_below_0(50, 5), torch.arange(50) % 3, 0.3125)),
         Case("60 boxes of 5 classes", (*_crowd(60, 3), torch.arange(60) ** 2 % 5 + 1, 0.125)),
-    ]  # fmt: skip
+    ]
     return run_check("class_nms", student, reference_class_nms, cases, mistakes=CLASS_NMS_MISTAKES, draw=_draw_class)
+
+
+def _below_0(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    boxes, scores = _crowd(count, seed)
+    return boxes - torch.tensor([70.0, 40.0, 70.0, 40.0]), scores
 
 
 def reference_class_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -224,6 +224,16 @@ def _other_classes(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold:
     return _greedy(torch.cat([boxes, labels[:, None]], dim=1), scores, iou_threshold, overlap=overlap)
 
 
+def _joined(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    rows = _class_after_class(boxes, scores, labels, iou_threshold)
+    return rows[scores[rows].argsort(descending=True, stable=True)]
+
+
+def _moved(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """The trick that moves each class out of the others' way, by too little where boxes lie below 0."""
+    return ops.nms(boxes + labels[:, None] * (boxes.max() + 1), scores, iou_threshold)
+
+
 def _without_last_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     keep = reference_class_nms(boxes, scores, labels, iou_threshold)
     return keep[labels[keep] < labels.max()] if len(keep) else keep
@@ -233,7 +243,7 @@ def _agnostic(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: floa
     return ops.nms(boxes, scores, iou_threshold)
 
 
-CLASS_NMS_MISTAKES = {
+CLASS_NMS_MISTAKES: dict[str, Callable] = {
     "the labels are not used: a box may drop boxes of its own class only": _agnostic,
     "the classes stand one after the other: sort what is kept, best score first": _class_after_class,
     "these are rows within a class: translate them to rows of `boxes`": _rows_in_class,
@@ -242,22 +252,29 @@ CLASS_NMS_MISTAKES = {
     "moving class k by k pixels leaves the classes on top of each other: move by more than the largest coordinate": (
         lambda b, s, c, t: ops.nms(b + c[:, None], s, t)
     ),
+    "boxes that reach below 0 meet those of another class: move by more than boxes.max() - boxes.min()": _moved,
+    "among equal scores the lower row comes first, whatever its class: sort the joined rows by number before": _joined,
     "the kept rows are sorted by number: give them back best score first": (
         lambda b, s, c, t: reference_class_nms(b, s, c, t).sort().values
     ),
-}  # fmt: skip
+}
 
 
 def _draw_class(case: Case, expected: Tensor, got: Tensor):
-    from labkit.plotting import CYCLE, new_figure, show_boxes
+    from labkit.checks.pictures import EXPECTED, GOT, fit, legend, number_boxes, panels
+    from labkit.plotting import CYCLE, show_boxes
 
-    boxes, _, labels = case.args[:3]
-    figure, axes = new_figure(1, 2, width=4.6, height=3.4)
-    for ax, keep, title in zip(axes, (expected, got), ("expected", "got"), strict=True):
+    boxes, _, labels = (value.cpu() for value in case.args[:3])
+    figure, axes = panels(2, title=f"{case.what}: numbered in order", width=4.6, height=3.8)
+    pairs = (("expected", expected.cpu(), EXPECTED), ("got", got.cpu(), GOT))
+    for ax, (name, keep, color) in zip(axes, pairs, strict=True):
         show_boxes(boxes, color="0.75", width=1.5, ax=ax)
-        for label in labels.unique().tolist():
+        for k, label in enumerate(labels.unique().tolist()):
+            style = ("-", "--", ":", "-.")[k % 4]
             rows = keep[labels[keep] == label]
-            show_boxes(boxes[rows], color=CYCLE[label % len(CYCLE)], name=f"class {label}", ax=ax)
-        ax.set_title(f"{title}: {len(keep)} kept")
-    axes[1].legend(loc="best")
+            show_boxes(boxes[rows], color=CYCLE[k % len(CYCLE)], style=style, name=f"class {label}", ax=ax)
+        number_boxes(ax, boxes[keep], color=color)
+        ax.set_title(f"{name}: {len(keep)} kept", color=color)
+    fit(axes, boxes)
+    legend(axes[1])
     return figure
