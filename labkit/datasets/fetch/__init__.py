@@ -2,6 +2,7 @@
 
 registry    the sets, and how each is known to be the right one
 download    fetch one, all or nothing
+workspace   the folder it is fetched into: room, lock, leftovers
 transfer    one file over HTTP that goes on where it broke off
 archives    unpack a file from a source that is not trusted
 """

@@ -6,32 +6,34 @@
 
 A download that broke off goes on where it stopped. The set appears in its folder in one step, with
 `manifest.json` beside it: where it came from, how it was checked, and size and SHA-256 of every file, by
-which a later tear is seen. Of two calls at once the second waits for the first. What a call that was killed
-left beside is removed when it is old: its working folder after a day, its part of a download after a month.
+which a later tear is seen.
 """
 
 import argparse
-import errno
 import json
-import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labkit.datasets.arguments import user_path
 from labkit.datasets.cache import cache_dir
 from labkit.datasets.fetch.archives import unpack
 from labkit.datasets.fetch.registry import SETS, RealSet, file_sha256
-from labkit.datasets.fetch.transfer import TooLargeError, resume_download, tag_path
+from labkit.datasets.fetch.transfer import TooLargeError, resume_download
+from labkit.datasets.fetch.workspace import (
+    FULL,
+    alone,
+    check_space,
+    check_writable,
+    forget_part,
+    megabytes,
+    part_path,
+    remove_leftovers,
+    space_sentence,
+)
 
 MANIFEST = "manifest.json"
 ROOM = 2  # times the known size, which may be an estimate: more than that is another file
-DAY = 24 * 60 * 60  # seconds
-OLD_FOLDER, OLD_PART = DAY, 30 * DAY  # no unpacking takes a day; who has not gone on in a month will not
-FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
 
 
 def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | None = None) -> Path:
@@ -58,9 +60,9 @@ def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | 
         return _by_hand(known, folder, archive)
     if folder.exists() and not damage(folder, thorough=True):
         return folder
-    _check_writable(known, folder.parent, download=archive is None)
-    with _alone(name, folder.parent):
-        _remove_leftovers(folder.parent)
+    check_writable(known, folder.parent, download=archive is None)
+    with alone(name, folder.parent):
+        remove_leftovers(folder.parent)
         if folder.exists() and not damage(folder, thorough=True):  # another call made it meanwhile
             return folder
         return _fetch_alone(name, archive, folder)
@@ -73,7 +75,7 @@ def _fetch_alone(name: str, archive: Path | None, folder: Path) -> Path:
             f"{folder} is there, but labkit did not make it (no {MANIFEST}); it can be used as it is, "
             "or move it away and fetch again"
         )
-    _need_space(known, folder.parent, download=archive is None)
+    check_space(known, folder.parent, download=archive is None)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         try:
             source = _download(name, known, folder.parent, Path(scratch)) if archive is None else archive
@@ -87,12 +89,12 @@ def _fetch_alone(name: str, archive: Path | None, folder: Path) -> Path:
             raise  # what came so far stays, the next call goes on from there
         except (OSError, ValueError) as error:
             if archive is None:
-                _forget(known, folder.parent)
+                forget_part(known, folder.parent)
             if not isinstance(error, OSError) or error.errno not in FULL:
                 raise
-            raise OSError(error.errno, _space_sentence(known, folder.parent, download=archive is None)) from error
+            raise OSError(error.errno, space_sentence(known, folder.parent, download=archive is None)) from error
     if archive is None:
-        _forget(known, folder.parent)
+        forget_part(known, folder.parent)
     return folder
 
 
@@ -153,7 +155,7 @@ def _get(name: str, archive: str | None, *, agreed: bool) -> int:
         return 0
     if archive is None and (not folder.exists() or damage(folder, thorough=True)):
         print(f"From {known.url}")
-        print(f"Download {_megabytes(known.archive_bytes)}, on disk {_megabytes(known.unpacked_bytes)}")
+        print(f"Download {megabytes(known.archive_bytes)}, on disk {megabytes(known.unpacked_bytes)}")
         if not agreed and not sys.stdin.isatty():
             print("labkit data: to agree to the licence and start the download, add --yes", file=sys.stderr)
             return 2
@@ -200,7 +202,7 @@ def _line(name: str) -> str:
     if SETS[name].by_hand and not (folder / SETS[name].marker).is_file():
         state = f"not here; by hand: {_way_by_hand(SETS[name], folder)}"
     elif not folder.exists():
-        state = f"not here; labkit data get {name} ({_megabytes(SETS[name].archive_bytes)})"
+        state = f"not here; labkit data get {name} ({megabytes(SETS[name].archive_bytes)})"
     elif torn == [MANIFEST]:
         state = f"in {folder}, put there by hand"
     elif torn:
@@ -208,7 +210,7 @@ def _line(name: str) -> str:
     else:
         state = f"in {folder}"
     known = SETS[name]
-    lines = f"{known.title}, {_megabytes(known.unpacked_bytes)}", state, *f"Licence: {known.licence}".splitlines()
+    lines = f"{known.title}, {megabytes(known.unpacked_bytes)}", state, *f"Licence: {known.licence}".splitlines()
     return f"{name:10s} " + "\n           ".join(lines)
 
 
@@ -258,7 +260,7 @@ def _download(name: str, known: RealSet, folder: Path, scratch: Path) -> Path:
             fname=known.archive_name,
             path=scratch,
             downloader=lambda url, target, _: resume_download(
-                url, target, part=_part_path(known, folder), max_bytes=ROOM * known.archive_bytes
+                url, target, part=part_path(known, folder), max_bytes=ROOM * known.archive_bytes
             ),
         )
     except TooLargeError as error:
@@ -268,80 +270,3 @@ def _download(name: str, known: RealSet, folder: Path, scratch: Path) -> Path:
     except ValueError as error:
         raise ValueError(f"{known.url} no longer has the published SHA-256. {by_hand}\n({error})") from error
     return Path(path)
-
-
-def _part_path(known: RealSet, folder: Path) -> Path:
-    return folder / f".{known.archive_name}.part"  # hidden: a user's own copy under the plain name is never touched
-
-
-def _forget(known: RealSet, folder: Path) -> None:
-    """Removes whatever part of a download is there."""
-    part = _part_path(known, folder)
-    for path in (part, tag_path(part)):
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(name: str, folder: Path) -> Iterator[None]:
-    """One call at a time, also among processes; the others wait here, and say so."""
-    from filelock import FileLock, Timeout  # here: only a download needs it
-
-    lock = FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"labkit data: {name} is being fetched by another process; waiting for it", file=sys.stderr)
-        lock.acquire()
-    except OSError:  # a network disk without locks: the user sees to it that only one call is at work
-        yield
-        return
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows removes no file that is open; an empty one stays there
-            Path(lock.lock_file).unlink()
-        lock.release()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the working folders and parts of calls that were killed long ago."""
-    for name, known in SETS.items():
-        part = _part_path(known, folder)
-        for path in (*folder.glob(f".{name}-*"), part, tag_path(part)):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > (OLD_FOLDER if path.is_dir() else OLD_PART):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _check_writable(known: RealSet, folder: Path, *, download: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        if error.errno in FULL:
-            raise OSError(error.errno, _space_sentence(known, folder, download=download)) from error
-        raise OSError(
-            error.errno,
-            f"nothing can be written in {folder} ({error.strerror}); "
-            "make it writable, or set LABKIT_CACHE to a folder you can write to",
-        ) from error
-
-
-def _need_space(known: RealSet, folder: Path, *, download: bool) -> None:
-    need = known.unpacked_bytes + download * known.archive_bytes
-    if shutil.disk_usage(folder).free < need:
-        raise OSError(errno.ENOSPC, _space_sentence(known, folder, download=download))
-
-
-def _space_sentence(known: RealSet, folder: Path, *, download: bool) -> str:
-    need = known.unpacked_bytes + download * known.archive_bytes
-    free = shutil.disk_usage(folder).free
-    return (
-        f"the disk is full: {_megabytes(need)} are needed in {folder}, {_megabytes(free)} are free; "
-        "make room, or set LABKIT_CACHE to a folder on another disk. Nothing was left behind."
-    )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"

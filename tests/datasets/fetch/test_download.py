@@ -1,69 +1,15 @@
 """Downloads: all or nothing, checked, and in plain words when it does not work."""
 
-import errno
 import hashlib
 import json
-import os
 import shutil
-import threading
-import time
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from http_server import serve
+from tiny_set import FILES, all_files, pack
 
 from labkit.datasets import luna16
-from labkit.datasets.fetch import download, registry, transfer
-
-FILES = {"top/README": b"read me", "top/data/list.txt": b"a b", "top/data/deep/a.bin": bytes(range(250)) * 40}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("LABKIT_CACHE", str(folder))
-    return folder
-
-
-def pack(path, files=FILES):
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in files.items():
-            file.writestr(name, content)
-    return path
-
-
-@pytest.fixture
-def archive(tmp_path):
-    return pack(tmp_path / "tiny.zip")
-
-
-def check_tiny(folder):
-    if (folder / "list.txt").read_bytes() != b"a b":
-        raise ValueError(f"{folder}: expected another list.txt")
-    return "content: list.txt"
-
-
-@pytest.fixture
-def tiny(archive, monkeypatch):
-    """A set of three files, its URL to be set by the test that serves it."""
-    known = registry.RealSet(
-        title="Tiny set",
-        url="http://127.0.0.1:9/files/set.zip",
-        archive_name="tiny.zip",
-        archive_bytes=11_000,
-        unpacked_bytes=20_000,
-        sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
-        marker="list.txt",
-        licence="Tiny licence: look, do not touch.",
-        check=check_tiny,
-    )
-    return lambda **changes: monkeypatch.setitem(registry.SETS, "tiny", known._replace(**changes))
-
-
-def all_files(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+from labkit.datasets.fetch import download, registry
 
 
 def test_download_check_and_unpack(tiny, archive, cache):
@@ -143,29 +89,6 @@ def test_a_broken_download_is_kept_for_the_next_try(tiny, archive, cache):
     assert all_files(cache) == ["tiny/deep/a.bin", "tiny/list.txt", "tiny/manifest.json"]
 
 
-def full_disk(*_, **__):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize("moment", ["before", "downloading", "unpacking", "recording"])
-def test_a_full_disk_leaves_nothing_and_says_what_is_needed(tiny, archive, cache, monkeypatch, moment):
-    cache.mkdir()
-    if moment == "before":
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100_000, 90_000, 10_000))
-    elif moment == "downloading":
-        (cache / ".tiny.zip.part").symlink_to("/dev/full")
-    elif moment == "unpacking":
-        monkeypatch.setattr("labkit.datasets.fetch.archives.shutil.copyfileobj", full_disk)
-    else:
-        monkeypatch.setattr(download.json, "dumps", full_disk)
-    with serve(archive.read_bytes()) as server:
-        tiny(url=server.url, archive_bytes=11_000_000, unpacked_bytes=20_000_000)
-        with pytest.raises(OSError, match=r"the disk is full: 31 MB are needed in .*cache") as caught:
-            download.fetch("tiny")
-    assert caught.value.errno == errno.ENOSPC
-    assert not list(cache.iterdir())
-
-
 def test_a_torn_set_is_named_and_made_again(tiny, archive, capsys):
     tiny()
     folder = download.fetch("tiny", archive=archive)
@@ -221,46 +144,6 @@ def test_the_command_shows_size_and_licence_before_it_loads(tiny, archive, cache
     assert f"in {cache / 'tiny'}\n" in capsys.readouterr().out
 
 
-def test_two_calls_at_once_make_one_set(tiny, archive, cache, monkeypatch, capsys):
-    waiting, unpack = threading.Event(), download.unpack
-
-    def unpack_when_the_other_waits(*arguments, **options):
-        assert waiting.wait(30)
-        unpack(*arguments, **options)
-
-    monkeypatch.setattr(download, "unpack", unpack_when_the_other_waits)
-    monkeypatch.setattr("builtins.print", lambda *words, **_: waiting.set())  # the second says that it waits
-    with serve(archive.read_bytes()) as server, ThreadPoolExecutor(2) as pool:
-        tiny(url=server.url)
-        calls = [pool.submit(download.fetch, "tiny") for _ in range(2)]
-        assert [call.result() for call in calls] == [cache / "tiny"] * 2
-    assert server.requests == [None]
-    assert all_files(cache) == ["tiny/deep/a.bin", "tiny/list.txt", "tiny/manifest.json"]
-
-
-def test_a_disk_without_locks(tiny, archive, cache, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    tiny()
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert download.fetch("tiny", archive=archive) == cache / "tiny"
-
-
-def test_what_killed_calls_left_is_removed_when_it_is_old(tiny, archive, cache):
-    tiny()
-    (cache / ".tiny-killed" / "unpacked").mkdir(parents=True)
-    (cache / ".tiny-running").mkdir()
-    for name, days in ((".tiny-killed", 2), (".tiny.zip.part", 31), (".tiny.zip.part.tag", 31), ("mine.txt", 99)):
-        if not (cache / name).exists():
-            (cache / name).write_text("left")
-        os.utime(cache / name, (time.time() - days * 86400,) * 2)
-    (cache / ".all-mias.tar.gz.part").write_text("goes on tomorrow")
-    download.fetch("tiny", archive=archive)
-    left = sorted(path.name for path in cache.iterdir())
-    assert left == [".all-mias.tar.gz.part", ".tiny-running", "mine.txt", "tiny"]
-
-
 def test_an_archive_is_hashed_before_it_is_unpacked(tiny, archive, monkeypatch):
     tiny()
     order = []
@@ -279,25 +162,6 @@ def test_a_server_that_sends_without_end_is_left(tiny, archive, cache):
         with pytest.raises(ValueError, match=r"(?s)expected at most 22,000 bytes, got .*--from tiny\.zip"):
             download.fetch("tiny")
     assert not all_files(cache)
-
-
-@pytest.mark.parametrize("kind", ["file", "below a file"])
-def test_a_cache_that_cannot_be_written(tiny, archive, tmp_path, monkeypatch, capsys, kind):
-    tiny()
-    (tmp_path / "taken").write_text("a file")
-    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "taken" / ("" if kind == "file" else "cache")))
-    assert download.main(["get", "tiny", "--from", str(archive)]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("labkit data: nothing can be written in ")
-    assert told.endswith("set LABKIT_CACHE to a folder you can write to\n")
-
-
-def test_a_cache_of_nobody(tiny, archive, monkeypatch, capsys):
-    tiny()
-    monkeypatch.setenv("LABKIT_CACHE", "~nosuchuser/x")
-    for command in (["list"], ["get", "tiny", "--from", str(archive)]):
-        assert download.main(command) == 1
-        assert "labkit data: LABKIT_CACHE names no folder: ~nosuchuser/x: " in capsys.readouterr().err
 
 
 def test_paths_below_the_home_folder(tiny, archive, tmp_path, monkeypatch):
