@@ -97,4 +97,4 @@ if __name__ == "__main__":
     test = held_out(options.folder)
     card = {"seed": SEED, "epochs": options.epochs, "images": "train and two thirds of val, 240 x 320 pixels"}
     card["held out"] = {"images": len(test), "rule": "every third of val by file name", **figures(model, test)}
-    print(save_weights(model, "faster_rcnn_bccd", folder=options.output, **card), card["held out"])
+    print(save_weights(model, "faster_rcnn_bccd", folder=options.output.expanduser(), **card), card["held out"])

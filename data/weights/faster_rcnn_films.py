@@ -82,4 +82,4 @@ if __name__ == "__main__":
     model = train(options.epochs, options.checkpoint)
     card = {"seed": SEED, "epochs": options.epochs, "films": FILMS}
     card["held out"] = {"films": HELD_OUT, **figures(model, mammograms(HELD_OUT, seed=TEST_FILMS))}
-    print(save_weights(model, "faster_rcnn_films", folder=options.output, **card), card["held out"])
+    print(save_weights(model, "faster_rcnn_films", folder=options.output.expanduser(), **card), card["held out"])

@@ -79,4 +79,4 @@ if __name__ == "__main__":
             card["processes"] = torch.distributed.get_world_size()
         elif (options.patches, options.epochs) == (TRAIN, EPOCHS):
             card["trial"] = trial()
-        print(save_weights(model, "lesion_classifier", folder=options.output, **card), figures)
+        print(save_weights(model, "lesion_classifier", folder=options.output.expanduser(), **card), figures)

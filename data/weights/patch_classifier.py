@@ -92,4 +92,4 @@ if __name__ == "__main__":
     model, test = train(options.epochs, options.checkpoint), held_out()
     card = {"seed": SEED, "epochs": options.epochs, "films": FILMS}
     card["held out"] = {"films": HELD_OUT, "patches": len(test[1]), **figures(model, *test)}
-    print(save_weights(model, "patch_classifier", folder=options.output, **card), card["held out"])
+    print(save_weights(model, "patch_classifier", folder=options.output.expanduser(), **card), card["held out"])

@@ -126,7 +126,7 @@ def ship(name: str, train, description: str) -> None:
     test, films = comparison_films("test"), comparison_films("train")
     model = train(*films, pick_device())
     card = {"seed": SEED, "films": len(films[0]), "held out": {"films": len(test[0]), **figures(model, *test)}}
-    print(save_weights(model, name, folder=options.output, **card), card["held out"])
+    print(save_weights(model, name, folder=options.output.expanduser(), **card), card["held out"])
 
 
 if __name__ == "__main__":

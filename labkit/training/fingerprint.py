@@ -12,7 +12,6 @@ import dis
 import enum
 import functools
 import hashlib
-import operator
 import os
 import random
 import re
@@ -41,6 +40,8 @@ FORMAL |= {"__annotations_cache__", "__dataclass_params__", "__dataclass_fields_
 
 PLAINEST = type("Plain", (), {})  # as small as instances get: those of types written in C hold more than their dict
 
+LAZY = {"MultiScaleRoIAlign": ("scales", "map_levels")}  # of torchvision: read off the first images it sees
+
 
 class UnsureError(Exception):
     """There is a value that cannot be followed surely."""
@@ -64,8 +65,13 @@ def fingerprint(*values, code: bool = False, strict: bool = False, known: Iterab
         (True, False)
     """
     walk = Walk(code=code, strict=strict, known=known)
-    for value in values:
-        walk.add(value)
+    try:
+        for value in values:
+            walk.add(value)
+    except UnsureError:
+        raise
+    except Exception as error:  # nested too deep; or an object of the user's that raises whatever it likes
+        raise UnsureError(f"{type(error).__name__}: {error}") from error
     return walk.digest.hexdigest()
 
 
@@ -107,10 +113,7 @@ class Walk:
                 self.met[id(value)] = (len(self.met), value)
             kind, follow = next((kind, how) for kind, how in KINDS if isinstance(value, kind))
             self.write(kind.__name__ if self.strict or kind not in (list, tuple) else "sequence")
-            try:
-                follow(self, value)
-            except RecursionError:
-                raise UnsureError("nested too deep") from None
+            follow(self, value)
 
     def add_all(self, values: Iterable) -> None:
         """Go through several values, and how many they are."""
@@ -130,8 +133,10 @@ def _tensor(walk: Walk, value: Tensor) -> None:
     if walk.strict:
         walk.write(full_name(type(value)), f"{value.stride()} {value.requires_grad}")
         walk.add(vars(value))
-    data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    walk.write(memoryview(data.numpy()))
+    flat = value.detach().cpu().reshape(-1)
+    if flat.stride() != (1,):  # a single number may keep the stride of where it lay
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    walk.write(memoryview(flat.view(torch.uint8).numpy()))
 
 
 def _array(walk: Walk, value: np.ndarray | np.generic) -> None:
@@ -206,7 +211,7 @@ def _function(walk: Walk, value: types.FunctionType) -> None:
     walk.write(full_name(value))
     if not walk.code:
         return
-    walk.add_all(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
+    walk.add_all(cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType())
     walk.add((value.__defaults__, value.__kwdefaults__, vars(value)))
     if where := _origin(walk, value.__module__):
         return walk.write(where)
@@ -215,13 +220,6 @@ def _function(walk: Walk, value: types.FunctionType) -> None:
         found = value.__globals__.get(name, getattr(builtins, name, NotImplemented))
         walk.write(name)
         walk.add(found)
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # not assigned yet
-        return False
 
 
 def _globals_of(walk: Walk, code: types.CodeType) -> set[str]:
@@ -281,7 +279,7 @@ def _class(walk: Walk, value: type) -> None:
 def _nn_module(walk: Walk, value: nn.Module) -> None:
     """Not its mode, which training sets."""
     walk.add(type(value))
-    parts = dict(vars(value))
+    parts = {name: content for name, content in vars(value).items() if name not in LAZY.get(type(value).__name__, ())}
     if any("hook" in name and content for name, content in parts.items()):
         raise UnsureError("a module with hooks")
     for name in ("_parameters", "_buffers", "_modules"):
@@ -325,7 +323,7 @@ KINDS: list[tuple[type, Follow]] = [
     (np.ndarray, _array),
     (np.generic, _array),
     *((kind, _written) for kind in (np.dtype, torch.dtype, torch.device, torch.memory_format, range, slice)),
-    *((kind, _written) for kind in (re.Pattern, types.GenericAlias, operator.attrgetter, operator.itemgetter)),
+    (re.Pattern, _written),
     *((kind, _dict) for kind in (dict, types.MappingProxyType)),
     *((kind, _sequence) for kind in (list, tuple, collections.deque)),
     *((kind, _set) for kind in (set, frozenset)),

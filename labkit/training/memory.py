@@ -21,7 +21,7 @@ from torch.nn.modules import module as nn_module
 from labkit.files import write_whole
 from labkit.training.arguments import Run
 from labkit.training.checkpoint import seal, unseal
-from labkit.training.fingerprint import UnsureError, fingerprint
+from labkit.training.fingerprint import LAZY, UnsureError, fingerprint
 from labkit.training.random_state import generators, random_state, set_random_state
 
 VARIABLE = "LABKIT_FIT_MEMORY"
@@ -79,7 +79,8 @@ def _random(run: Run) -> dict:
 def _start(run: Run) -> str:
     """A digest of what training will change."""
     state = run.state() | {"model": None}
-    return fingerprint(_tensors(run), state, run.scheduler, _random(run), code=True, strict=True)
+    lazy = [vars(part).get(name) for part in run.model.modules() for names in LAZY.values() for name in names]
+    return fingerprint(_tensors(run), state, run.scheduler, _random(run), lazy, code=True, strict=True)
 
 
 def _surroundings(run: Run) -> str:

@@ -31,7 +31,7 @@ def _version(library: str) -> str | None:
     """The version of an installed library; None where the name is of something else."""
     path = getattr(sys.modules.get(library), "__file__", None)
     installed = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-    if library == PACKAGE.name or not path or not path.startswith(installed):
+    if library in (PACKAGE.name, "__main__") or not path or not path.startswith(installed):
         return None
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(library)

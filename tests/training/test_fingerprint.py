@@ -158,6 +158,32 @@ def test_a_file_counts_with_its_time_and_size_where_the_result_hangs_on_it(tmp_p
         fingerprint(tmp_path, strict=True)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [torch.arange(24).reshape(4, 6)[2:3, 1:2], torch.arange(6)[1:5:3], torch.zeros(3, 6)[:0, 1], np.arange(24)[3:4]],
+)
+def test_a_part_counts_as_its_copy(part):
+    copy = part.clone() if isinstance(part, torch.Tensor) else part.copy()
+    assert fingerprint(part) == fingerprint(copy)
+
+
+class Touchy:
+    def __init__(self):
+        self.value = Loud()
+
+
+class Loud(bytearray):
+    def __repr__(self):
+        raise ZeroDivisionError
+
+
+def test_an_object_that_raises_is_not_followed():
+    with pytest.raises(UnsureError):
+        fingerprint(Touchy())
+    with pytest.raises(UnsureError, match="ZeroDivisionError"):
+        fingerprint(slice(Loud()))
+
+
 def test_known_objects_count_by_their_place_alone():
     generator, weight = torch.Generator().manual_seed(1), torch.ones(2)
     before = fingerprint([generator, weight], known=[generator, weight])

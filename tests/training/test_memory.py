@@ -297,6 +297,29 @@ def test_detectors_and_buffers_outside_the_state_are_remembered(folder, steps_ma
     assert memory.VARIABLE == "LABKIT_FIT_MEMORY"
 
 
+def test_torchvisions_own_detector_is_remembered(folder, steps_made):
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.rpn import AnchorGenerator
+
+    batches = detector_batches()
+
+    def once(scales=None):
+        torch.manual_seed(0)
+        backbone = nn.Sequential(nn.Conv2d(1, 4, 3, stride=4, padding=1), nn.ReLU())
+        backbone.out_channels = 4
+        options = {"image_mean": [0.5], "image_std": [0.2], "min_size": 32, "max_size": 48}
+        model = FasterRCNN(backbone, 2, rpn_anchor_generator=AnchorGenerator(((8,),), ((1.0,),)), **options)
+        model.roi_heads.box_roi_pool.scales = scales
+        return model, quick(model=model, loss=None, loader=batches)
+
+    first, second = once(), once()
+    assert steps_made == [1]
+    assert same(first[0], second[0])
+    assert first[1] == second[1]
+    once(scales=[0.5])
+    assert steps_made == [2]
+
+
 def test_a_one_cycle_schedule_and_validation_data_are_remembered(folder, steps_made):
     for _ in range(2):
         torch.manual_seed(0)
