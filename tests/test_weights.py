@@ -1,9 +1,11 @@
 """Shipped weights: whole, with their card, and what the recipe makes."""
 
+import hashlib
 import importlib.util
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -74,3 +76,17 @@ def test_the_recipe_of_the_lesion_classifier_makes_it_again():
     _, figures = making.train()
     # another processor or number of threads rounds otherwise, and training carries that on
     assert figures["accuracy"] == pytest.approx(card["held out"]["accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_neither_saved_nor_loaded(tmp_path, value):
+    model = nn.Linear(3, 2)
+    model.weight.data[0, 1] = value
+    with pytest.raises(ValueError, match="weights must be finite, got NaN or infinity in weight; train again"):
+        save_weights(model, "line", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    data = safetensors.torch.save(dict(model.state_dict()))
+    (tmp_path / "line.safetensors").write_bytes(data)
+    (tmp_path / "line.json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
+    with pytest.raises(ValueError, match=r"line\.safetensors holds NaN or infinity in weight"):
+        load_weights(nn.Linear(3, 2), "line", folder=tmp_path)

@@ -51,6 +51,7 @@ class Backbone(nn.Module):
     """Features (B, 96, ceil(H / 8), ceil(W / 8)) of images (B, channels, H, W).
 
     Attributes:
+        channels: of the images.
         out_channels: 96.
         stride: 8 pixels per cell.
 
@@ -70,7 +71,7 @@ class Backbone(nn.Module):
             width: channels after the first convolution; they double twice.
         """
         super().__init__()
-        self.out_channels = 4 * width
+        self.channels, self.out_channels = channels, 4 * width
         self.layers = ConvLayers(
             *_conv(channels, width, stride=2),
             *_conv(width, width),
@@ -130,6 +131,7 @@ class FilmBackbone(nn.Module):
     CVPR 2017, with one level.
 
     Attributes:
+        channels: 1, of the films.
         out_channels: 64.
         stride: 4 pixels per cell.
         frozen: whether training leaves `fine` as it is, see `freeze_fine`.
@@ -140,7 +142,7 @@ class FilmBackbone(nn.Module):
     """
 
     stride = 4
-    out_channels = 64
+    channels, out_channels = 1, 64
     frozen = False
 
     def __init__(self) -> None:

@@ -67,6 +67,20 @@ def _refuse(bad: Tensor, boxes: Tensor, expected: str, cure: str) -> None:
         raise ValueError(f"{expected}, got {boxes[row].tolist()} in row {row}; {cure}")
 
 
+def check_corners(boxes: Tensor) -> None:
+    """Nothing, when every box is finite and not turned over; unlike for `check_boxes`, it may have no area.
+
+    Example:
+        >>> check_corners(torch.tensor([[5.0, 5.0, 5.0, 5.0]]))
+        >>> check_corners(torch.tensor([[5.0, 5.0, 4.0, 6.0]]))
+        Traceback (most recent call last):
+        ValueError: boxes must be finite with x1 <= x2 and y1 <= y2, got [5.0, 5.0, 4.0, 6.0] in row 0; are they x1 y1
+            x2 y2?
+    """
+    bad = ~(boxes.isfinite().all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1))
+    _refuse(bad, boxes, "boxes must be finite with x1 <= x2 and y1 <= y2", "are they x1 y1 x2 y2?")
+
+
 def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
     sizes = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + sizes / 2, sizes  # (N, 2), (N, 2)
@@ -155,7 +169,7 @@ def soft_nms(boxes: Tensor, scores: Tensor, *, sigma: float, score_threshold: fl
 
     Args:
         boxes: (N, 4) xyxy pixels.
-        scores: (N,) not negative.
+        scores: (N,) floating point, not negative.
         sigma: how tolerant of overlap, no unit; the paper uses 0.5.
         score_threshold: boxes whose lowered score is below it are dropped.
 
@@ -164,7 +178,8 @@ def soft_nms(boxes: Tensor, scores: Tensor, *, sigma: float, score_threshold: fl
         scores: (K,) their lowered scores, in the same order.
 
     Raises:
-        ValueError: a shape is wrong, a score is negative or not finite, or sigma is not positive.
+        ValueError: a shape or a type is wrong, a box or a score is not finite, a score is negative, or sigma is not
+            positive.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
@@ -178,12 +193,16 @@ def soft_nms(boxes: Tensor, scores: Tensor, *, sigma: float, score_threshold: fl
         )
     if not sigma > 0:
         raise ValueError(f"sigma must be positive, got {sigma}; 0.5 is the paper's value")
+    if not scores.is_floating_point():
+        raise ValueError(f"scores must be floating point, got {scores.dtype}; write scores.float() / 100 for percent")
     if not (scores.isfinite() & (scores >= 0)).all():
         raise ValueError("scores must be finite and not negative, got others; apply sigmoid or softmax to logits first")
+    check_corners(boxes)
 
     rows = (scores >= score_threshold).nonzero()[:, 0]  # a score only ever falls: the others cannot come back
     scores = scores[rows]
-    decay = box_iou(boxes[rows], boxes[rows]).square().div(-sigma).exp().to(scores.dtype)  # (K, K)
+    overlap = box_iou(boxes[rows], boxes[rows]).nan_to_num(nan=0.0)  # (K, K), 0 of boxes without area
+    decay = overlap.square().div(-sigma).exp().to(scores.dtype)
     taken = torch.zeros_like(scores, dtype=torch.bool)
     order, kept_scores = [], []
     for _ in range(len(rows)):

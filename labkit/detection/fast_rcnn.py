@@ -8,10 +8,9 @@ Proposals come from outside, from selective search for one. Trained end to end b
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from labkit.detection.images import Target, batch_images, check_batch, check_proposals
+from labkit.detection.images import Target, batch_images, channel_values, check_batch, check_proposals
 from labkit.detection.roi_head import RoIHead
 
 
@@ -19,6 +18,7 @@ class FastRCNN(nn.Module):
     """In training a dict of losses, at test time a list of detections; proposals are given.
 
     Example:
+        >>> import torch
         >>> from labkit.detection.backbone import Backbone
         >>> model = FastRCNN(Backbone(), num_classes=3).eval()
         >>> found = model([torch.zeros(1, 40, 56)], [torch.tensor([[4.0, 8.0, 30.0, 24.0]])])
@@ -43,7 +43,7 @@ class FastRCNN(nn.Module):
         Args:
             backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
             num_classes: with background.
-            image_mean, image_std: of each channel.
+            image_mean, image_std: of each channel; one number serves all channels.
             score_threshold, iou_threshold, max_detections: which detections come out at test time.
             head: options of `RoIHead`.
         """
@@ -52,8 +52,9 @@ class FastRCNN(nn.Module):
         self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **head)
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
-        self.register_buffer("image_mean", torch.tensor(image_mean))
-        self.register_buffer("image_std", torch.tensor(image_std))
+        mean, std = channel_values(backbone, image_mean, image_std)
+        self.register_buffer("image_mean", mean)
+        self.register_buffer("image_std", std)
 
     def forward(
         self, images: list[Tensor], proposals: list[Tensor], targets: list[Target] | None = None

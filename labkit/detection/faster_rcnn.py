@@ -18,7 +18,7 @@ from torchvision import ops
 
 from labkit.detection.anchors import cell_anchors, check_anchors, spread_anchors
 from labkit.detection.boxes import decode_boxes, deltas_between
-from labkit.detection.images import Target, batch_images, check_batch
+from labkit.detection.images import Target, batch_images, channel_values, check_batch
 from labkit.detection.matching import check_thresholds, match_iou, sample
 from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead
 
@@ -162,7 +162,7 @@ class FasterRCNN(nn.Module):
             backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
             num_classes: with background.
             sizes, aspect_ratios: of the anchors; pixels, and height / width.
-            image_mean, image_std: of each channel.
+            image_mean, image_std: of each channel; one number serves all channels.
             score_threshold, iou_threshold, max_detections: which detections come out at test time.
             rpn: options of `RegionProposalNetwork`.
             head: options of `RoIHead`.
@@ -175,8 +175,9 @@ class FasterRCNN(nn.Module):
         self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **(head or {}))
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
-        self.register_buffer("image_mean", torch.tensor(image_mean))
-        self.register_buffer("image_std", torch.tensor(image_std))
+        mean, std = channel_values(backbone, image_mean, image_std)
+        self.register_buffer("image_mean", mean)
+        self.register_buffer("image_std", std)
 
     def forward(
         self, images: list[Tensor], targets: list[Target] | None = None

@@ -28,6 +28,7 @@ from labkit.detection.baseline_proposals import (
 )
 from labkit.detection.boxes import check_boxes
 from labkit.detection.edge_boxes import edge_boxes
+from labkit.detection.images import check_proposal_form
 from labkit.detection.selective_search import merge_regions, merge_similarity, selective_search
 
 __all__ = [
@@ -82,8 +83,9 @@ def best_overlaps(
             f"expected one set of proposals for each image, got {len(proposals)} for {len(targets)} targets; pair them"
         )
     found = []
-    for boxes, target in zip(proposals, targets, strict=True):
-        check_boxes(boxes, name="proposals")
+    for i, (boxes, target) in enumerate(zip(proposals, targets, strict=True)):
+        check_proposal_form(boxes, f"proposals of image {i}")
+        check_boxes(boxes, name=f"proposals of image {i}")
         truth = target["boxes"] if label is None else target["boxes"][target["labels"] == label]
         check_boxes(truth, name="targets")
         iou = box_iou(truth, boxes[:count])  # (T, R)
@@ -230,8 +232,10 @@ def repeatability(
     """
     check_image(image)
     original, changed, carry_back = _change(image, change, amount, generator)
-    before = method(original)[0]
-    after = carry_back(method(changed)[0])
+    before, after = method(original)[0], method(changed)[0]
+    for boxes in (before, after):
+        check_boxes(boxes, name="boxes of the method")
+    after = carry_back(after)
     height, width = original.shape[1:]
     centres = (after[:, :2] + after[:, 2:]) / 2
     after = after[((centres >= 0) & (centres <= centres.new_tensor([width, height]))).all(1)]

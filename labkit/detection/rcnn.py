@@ -13,15 +13,17 @@ Images   normalised, grey values less their mean by their spread: outside an ima
 
 import warnings
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 from torchvision import ops
 
 from labkit.detection.boxes import check_boxes, decode_boxes
-from labkit.detection.images import check_labels, check_proposals
+from labkit.detection.images import check_answers, check_image, check_images, check_labels, check_proposals
 from labkit.detection.roi_head import select_detections
 
 MARGIN = -1.0  # a background row at or below it costs the SVM nothing
@@ -56,14 +58,12 @@ def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0
     check_boxes(boxes)
     if not 0 <= 2 * context < size:
         raise ValueError(f"0 <= 2 * context < size must hold, got {context} and {size}; the box needs room")
-    inner = size - 2 * context
-    pixel = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5 - context) / inner  # 0 to 1 in the box
-    sides = boxes[:, 2:] - boxes[:, :2]
-    x, y = (boxes[:, side, None] + pixel * sides[:, side, None] for side in (0, 1))  # (R, size) each
-    height, width = image.shape[1:]
-    x, y = 2 * x / width - 1, 2 * y / height - 1  # grid_sample counts an image from -1 to 1, edge to edge
-    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
-    return F.grid_sample(image.expand(len(boxes), *image.shape), grid, padding_mode="zeros", align_corners=False)
+    # the box grows by what the context is in pixels of the image
+    around = (boxes[:, 2:] - boxes[:, :2]) * context / (size - 2 * context)  # (R, 2) x y
+    grown = torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1).to(image.dtype)
+    # a border of zeros, since `roi_align` holds the last pixel on for one more
+    padded = F.pad(image, (1, 1, 1, 1))[None]
+    return ops.roi_align(padded, [grown + 1], size, sampling_ratio=1, aligned=True)
 
 
 def class_overlaps(proposals: Tensor, boxes: Tensor, labels: Tensor, *, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -113,6 +113,8 @@ class RegionNetwork(nn.Module):
         """
         super().__init__()
         self.backbone, self.size = backbone, size
+        channels = getattr(backbone, "channels", None)
+        self.channels = None if channels is None else (channels,)  # of an image, where the backbone says it
         cells = -(-size // backbone.stride)
         self.fc = nn.Sequential(nn.Flatten(), nn.Linear(backbone.out_channels * cells**2, hidden), nn.ReLU())
         self.logits = nn.Linear(hidden, num_classes)
@@ -244,10 +246,11 @@ def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
             f"expected as many features as targets, at least one, and penalty > 0, got {len(features)}, "
             f"{len(targets)} and {penalty}; take rows near a truth"
         )
-    rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double()  # normal equations square errors
-    cost = torch.full((rows.shape[1],), penalty, dtype=torch.float64, device=features.device)
-    cost[-1] = 0
-    return torch.linalg.solve(rows.T @ rows + cost.diag(), rows.T @ targets.double()).to(features.dtype)
+    # in float64 and on the CPU: normal equations square errors, and not every GPU knows float64
+    rows, wanted = (values.detach().cpu().double().numpy() for values in (features, targets))
+    found = Ridge(alpha=penalty, solver="cholesky").fit(rows, wanted)  # its intercept costs nothing
+    weights = np.column_stack([np.atleast_2d(found.coef_), np.atleast_1d(found.intercept_)]).T  # (F + 1, D)
+    return torch.from_numpy(weights).to(features.dtype).to(features.device)
 
 
 class RCNN(nn.Module):
@@ -303,14 +306,17 @@ class RCNN(nn.Module):
             proposals: B tensors (R, 4) xyxy pixels.
 
         Raises:
-            ValueError: what `check_proposals` and `proposal_features` find.
+            ValueError: what `check_images`, `check_proposals` and `check_answers` find, or the network is in training
+                mode.
         """
+        check_images(images, channels=self.network.channels)
         check_proposals(proposals, images)
+        if self.network.training:
+            raise ValueError("expected a network in eval mode, got one in training mode; call model.eval() first")
         found = []
         for image, boxes in zip(images, proposals, strict=True):
-            features = proposal_features(
-                self.network, image, boxes, context=self.context, mean=self.image_mean, std=self.image_std
-            )
+            crops = _crops(self.network, image, boxes, self.context, self.image_mean, self.image_std)
+            features = self.network.features(crops).float()
             found.append(self.detect(features, boxes, tuple(image.shape[1:])))
         return found
 
@@ -321,10 +327,12 @@ class RCNN(nn.Module):
 
     def _detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
         scores = features @ self.svm_weights.T + self.svm_biases  # (R, K - 1)
+        check_answers(scores)
         boxes = proposals[:, None].expand(-1, scores.shape[1], 4)  # (R, K - 1, 4)
         if self.box_weights is not None:
             rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
             deltas = torch.einsum("rf,kfd->rkd", rows, self.box_weights)
+            check_answers(deltas)
             boxes = decode_boxes(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).view_as(deltas)
         # `select_detections` expects background in the first column
         return select_detections(
@@ -357,7 +365,8 @@ def proposal_features(
         mean, std: of the grey values.
 
     Raises:
-        ValueError: a proposal has no area or leaves the image, or the network is in training mode.
+        ValueError: this is no image, a proposal has no area or leaves it, the network is in training mode, or its
+            weights are broken.
 
     Example:
         >>> from labkit.detection.backbone import Backbone
@@ -367,6 +376,12 @@ def proposal_features(
     """
     if network.training:
         raise ValueError("expected a network in eval mode, got one in training mode; call network.eval() first")
-    check_boxes(proposals, name="proposals", image_size=tuple(image.shape[-2:]))
-    crops = crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)
-    return network.features(crops).float()
+    check_image(image, channels=network.channels)
+    check_boxes(proposals, name="proposals", image_size=(image.shape[1], image.shape[2]))
+    features = network.features(_crops(network, image, proposals, context, mean, std)).float()
+    check_answers(features)
+    return features
+
+
+def _crops(network: RegionNetwork, image: Tensor, proposals: Tensor, context: int, mean: float, std: float) -> Tensor:
+    return crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import ops
 
+from labkit.detection.boxes import check_corners
+from labkit.detection.images import check_answers, check_image, check_images
+
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the same at every position of a larger image
 PER_POSITION = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.Dropout, nn.BatchNorm2d)
 
@@ -219,8 +222,13 @@ class SlidingWindowDetector(nn.Module):
         """Detections, one dict an image: boxes (N, 4), scores (N,), labels (N,), best first.
 
         Args:
-            images: (B, C, H, W), or a list of (C, H, W).
+            images: (B, C, H, W), or a list of (C, H, W), in [0, 1].
+
+        Raises:
+            ValueError: an image is none, or smaller than the window at every scale; or the classifier's weights are
+                broken.
         """
+        check_images(images, channels=(self.network[0].weight.shape[1] * self.network[0].groups,))
         return [self._detect(image) for image in images]
 
     @torch.no_grad()
@@ -228,13 +236,15 @@ class SlidingWindowDetector(nn.Module):
         """Every window of every level: boxes (N, 4) in pixels of the image, and their logits (N, K).
 
         Args:
-            image: (C, H, W).
+            image: (C, H, W) in [0, 1].
 
         Raises:
-            ValueError: the image is not (C, H, W), or smaller than the window at every scale.
+            ValueError: this is no image (C, H, W), or it is smaller than the window at every scale.
         """
-        if image.ndim != 3:
-            raise ValueError(f"expected one image (C, H, W), got {tuple(image.shape)}; index the batch first")
+        check_image(image)
+        return self._windows(image)
+
+    def _windows(self, image: Tensor) -> tuple[Tensor, Tensor]:
         boxes, logits = [], []
         for scale in self.scales:
             level = resize(image, scale)  # (C, H', W')
@@ -255,8 +265,10 @@ class SlidingWindowDetector(nn.Module):
             )
         return torch.cat(boxes), torch.cat(logits)
 
+    @torch.no_grad()
     def _detect(self, image: Tensor) -> dict[str, Tensor]:
-        boxes, logits = self.windows(image)
+        boxes, logits = self._windows(image)
+        check_answers(logits)
         scores = logits.softmax(dim=1)[:, 1:]  # (N, K - 1), without the background
         rows, classes = (scores >= self.score_threshold).nonzero(as_tuple=True)
         boxes, scores, labels = boxes[rows], scores[rows, classes], classes + 1
@@ -299,7 +311,7 @@ def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) ->
         scores: (M,) sums of the scores that went into them.
 
     Raises:
-        ValueError: a shape is wrong, or a score is not positive.
+        ValueError: a shape or a type is wrong, a score is not positive, or a box is not finite.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 20.0], [2.0, 0.0, 12.0, 20.0], [50.0, 0.0, 60.0, 20.0]])
@@ -312,8 +324,12 @@ def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) ->
             f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
             "give one score for each box"
         )
-    if not (scores > 0).all():
-        raise ValueError("scores must be positive, got others; merge probabilities, not logits")
+    if not boxes.is_floating_point() or not scores.is_floating_point():
+        got = f"{boxes.dtype} and {scores.dtype}"
+        raise ValueError(f"boxes and scores must be floating point, got {got}; write boxes.float(), scores.float()")
+    if not ((scores > 0) & scores.isfinite()).all():
+        raise ValueError("scores must be positive and finite, got others; merge probabilities, not logits")
+    check_corners(boxes)
     boxes, scores = boxes.clone(), scores.clone()
     match = _match(boxes, boxes).fill_diagonal_(torch.inf)  # (N, N)
     alive = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
@@ -334,7 +350,7 @@ def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) ->
 
 
 def _match(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """(N, M) how badly two boxes match."""
+    """(N, M) how badly two boxes match; two without any area do not match at all."""
     sides1, sides2 = boxes1[:, 2:] - boxes1[:, :2], boxes2[:, 2:] - boxes2[:, :2]
     centers1, centers2 = boxes1[:, :2] + sides1 / 2, boxes2[:, :2] + sides2 / 2
     distance = (centers1[:, None] - centers2).norm(dim=2)  # (N, M)
@@ -342,4 +358,4 @@ def _match(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     low = torch.maximum(boxes1[:, None, :2], boxes2[:, :2])
     common = (torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:]) - low).clamp(min=0).prod(dim=2)
     mean_area = (sides1.prod(1)[:, None] + sides2.prod(1)) / 2
-    return distance / mean_side + 1 - common / mean_area
+    return (distance / mean_side + 1 - common / mean_area).nan_to_num(nan=torch.inf)
