@@ -1,8 +1,8 @@
-"""Shipped weights: safetensors in `data/weights`, each beside the recipe that made it and the figures it reached.
+"""Trained weights that come with the package: safetensors, each with a card of the figures it reached.
 
-data/weights/NAME.safetensors    the numbers
-data/weights/NAME.json           SHA-256, seed, settings and held-out figures
-data/weights/NAME.py             the recipe: `python data/weights/NAME.py` makes the other two again
+labkit/trained_weights/NAME.safetensors    the numbers
+labkit/trained_weights/NAME.json           the card: SHA-256, seed, settings and held-out figures
+data/weights/NAME.py                       the recipe, in the repository: run it, and it makes the other two again
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labkit.files import write_whole
 
-FOLDER = Path(__file__).parent.parent / "data" / "weights"
+FOLDER = Path(__file__).parent / "trained_weights"  # package data: an installed package has them too
 
 
 def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
@@ -54,7 +54,7 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
     if digest != expected:
         raise ValueError(
             f"{path} has SHA-256 {digest}, expected {expected}; it is torn or altered: restore it with "
-            f"`git checkout`, or make it again with `python {path.with_suffix('.py')}`"
+            f"`git checkout`, or make it again with `python data/weights/{name}.py`"
         )
     state = safetensors.torch.load(data)
     broken = _broken(state)

@@ -7,11 +7,13 @@ Proposals come from outside, from selective search for one. Trained end to end b
 """
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
+from labkit.detection.backbone import FeatureExtractor
 from labkit.detection.images import Target, batch_images, channel_values, check_batch, check_proposals
-from labkit.detection.roi_head import RoIHead
+from labkit.detection.roi_head import HeadOptions, RoIHead
 
 
 class FastRCNN(nn.Module):
@@ -26,9 +28,12 @@ class FastRCNN(nn.Module):
         ['boxes', 'labels', 'scores']
     """
 
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: FeatureExtractor,
         num_classes: int,
         *,
         image_mean: Sequence[float] = (0.5,),
@@ -36,7 +41,7 @@ class FastRCNN(nn.Module):
         score_threshold: float = 0.05,
         iou_threshold: float = 0.5,
         max_detections: int = 100,
-        **head,
+        **head: Unpack[HeadOptions],
     ) -> None:
         """Build the network.
 
@@ -57,7 +62,7 @@ class FastRCNN(nn.Module):
         self.register_buffer("image_std", std)
 
     def forward(
-        self, images: list[Tensor], proposals: list[Tensor], targets: list[Target] | None = None
+        self, images: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses `classifier` and `box` in training mode, else detections.
 
@@ -69,11 +74,12 @@ class FastRCNN(nn.Module):
         Raises:
             ValueError: what `check_batch` and `check_proposals` find, or targets are missing in training.
         """
-        if self.training and targets is None:
+        wanted = targets if self.training else None
+        if self.training and wanted is None:
             raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
         check_batch(
             images,
-            targets if self.training else None,
+            wanted,
             stride=self.backbone.stride,
             num_classes=self.num_classes,
             channels=len(self.image_mean),
@@ -81,8 +87,8 @@ class FastRCNN(nn.Module):
         check_proposals(proposals, images)
         batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)
         features = self.backbone(batch)
-        if self.training:
-            return self.roi_head.losses(features, proposals, targets)
+        if wanted is not None:
+            return self.roi_head.losses(features, proposals, wanted)
         return self.roi_head.detect(
             features,
             proposals,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from labkit.detection.backbone import FeatureExtractor
 from labkit.detection.boxes import check_boxes
 
 # An image in [0, 1] may overshoot a little, from noise or a lamp; bytes, and images that are normalised, do more.
@@ -178,7 +179,7 @@ def check_batch(
 
 def _check_target_form(i: int, target: Target) -> None:
     if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():
-        got = sorted(target) if isinstance(target, dict) else type(target).__name__
+        got = f"{sorted(target)}" if isinstance(target, dict) else type(target).__name__
         raise ValueError(f'target {i} must have "boxes" and "labels", got {got}; mind the spelling')
     boxes, labels = target["boxes"], target["labels"]
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -299,7 +300,7 @@ def check_answers(*answers: Tensor) -> None:
         )
 
 
-def channel_values(backbone: nn.Module, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+def channel_values(backbone: FeatureExtractor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
     """(C,) means and (C,) spreads, one for each channel that the backbone looks at; one number serves all.
 
     Args:

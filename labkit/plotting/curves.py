@@ -1,6 +1,7 @@
 """Curves and bars: how a training went, how methods compare."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -92,6 +93,6 @@ def plot_bars(
     return ax
 
 
-def _look(i: int) -> dict[str, str]:
+def _look(i: int) -> dict[str, Any]:
     """Colour and line of the curve number i: when the colours are used up, they come again dashed, then dotted."""
     return {"color": CYCLE[i % len(CYCLE)], "linestyle": ("-", "--", ":", "-.")[i // len(CYCLE) % 4]}

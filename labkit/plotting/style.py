@@ -3,10 +3,11 @@
 The colours are those of Okabe and Ito, 2008.
 """
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLORS = {
@@ -22,7 +23,7 @@ COLORS = {
 TRUTH, PREDICTION = COLORS["green"], COLORS["orange"]
 CYCLE = [COLORS[c] for c in ("blue", "red", "green", "purple", "orange", "sky", "black")]
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 14,
     "axes.titlesize": 15,
     "axes.labelsize": 14,
@@ -38,12 +39,12 @@ STYLE = {
 
 def use_style() -> None:
     """The course's style for every figure from here on; notebooks call it once, in their setup cell."""
-    plt.rcParams.update(STYLE)
+    plt.style.use(STYLE)
 
 
 def new_figure(
     rows: int = 1, columns: int = 1, *, width: float = 6, height: float = 4, **options
-) -> tuple[Figure, Axes]:
+) -> tuple[Figure, Any]:
     """A figure whose parts do not overlap, and its axes (an array of them when there are several).
 
     Args:

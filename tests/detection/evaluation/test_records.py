@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from labkit.detection.records import check_records
+from labkit.detection.evaluation.records import check_records
 
 
 def check(detection, target=None):

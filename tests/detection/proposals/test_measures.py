@@ -102,7 +102,9 @@ def test_bad_proposals_are_told():
         best_overlaps(BOXES[:2], TARGETS)
     with pytest.raises(ValueError, match="proposals of image 0 must have x1 < x2"):
         best_overlaps([torch.tensor([[4.0, 0.0, 4.0, 5.0]])], TARGETS[:1])
-    with pytest.raises(ValueError, match=r"proposals must have shape \(N, 4\), got \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"proposals of image 0 must have shape \(N, 4\), got \(4,\); write proposals\[None\]"
+    ):
         best_overlaps([torch.ones(4)], TARGETS[:1])
 
 

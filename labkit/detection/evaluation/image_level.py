@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from labkit.detection.bootstrap import group_rows
-from labkit.detection.records import Record, check_records
+from labkit.bootstrap import group_rows
+from labkit.detection.evaluation.records import Record, check_records
 
 
 class ImageScores(NamedTuple):

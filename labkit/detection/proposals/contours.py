@@ -18,7 +18,7 @@ from skimage.measure import label
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
 
-from labkit.detection.baseline_proposals import (
+from labkit.detection.proposals.baselines import (
     at_working_size,
     channels_last,
     check_count,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from labkit.detection.records import Record, check_records
+from labkit.detection.evaluation.records import Record, check_records
 
 HitRule = Callable[[Record, Record], Tensor]
 

@@ -208,7 +208,7 @@ def _check(image: Tensor, count: int, examples: Tensor) -> Tensor:
     """(N, 4) centre x, centre y, square root of area, log of height / width of the examples."""
     check_image(image)
     check_count(count)
-    check_boxes(examples, name="examples", image_size=tuple(image.shape[1:]))
+    check_boxes(examples, name="examples", image_size=(image.shape[1], image.shape[2]))
     if not len(examples):
         raise ValueError(
             "examples must hold at least one box, got none; give true boxes of training images of this size"

@@ -8,8 +8,7 @@ from skimage.segmentation import felzenszwalb
 from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
-from labkit.detection.selective_search import (
-    SIMILARITIES,
+from labkit.detection.proposals import (
     describe_regions,
     group_regions,
     merge_regions,
@@ -18,6 +17,7 @@ from labkit.detection.selective_search import (
     segment,
     selective_search,
 )
+from labkit.detection.proposals.grouping import SIMILARITIES
 
 
 def picture(channels=3, height=60, width=84) -> torch.Tensor:

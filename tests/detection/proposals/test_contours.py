@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
-from labkit.detection.edge_boxes import KAPPA, edge_boxes, find_contours, score_boxes
+from labkit.detection.proposals.contours import KAPPA, edge_boxes, find_contours, score_boxes
 
 
 def picture(height=60, width=90) -> torch.Tensor:

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torchvision import ops
 
+from labkit.detection.non_maximum_suppression import greedy_merge
 from labkit.detection.sliding_window import (
     SlidingWindowDetector,
     convolutionalize,
     fc_to_conv,
-    greedy_merge,
     receptive_fields,
     resize,
     sliding_windows,
