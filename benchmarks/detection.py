@@ -20,9 +20,10 @@ from torchvision.ops import MultiScaleRoIAlign
 from labkit.datasets.augment import collate_fn
 from labkit.datasets.phantoms import mammograms
 from labkit.detection.backbone import Backbone
-from labkit.detection.faster_rcnn import FasterRCNN
-from labkit.detection.selective_search import selective_search
-from labkit.detection.shipped import LESIONS
+from labkit.detection.faster_rcnn import FasterRCNN, RPNOptions
+from labkit.detection.pretrained import LESIONS
+from labkit.detection.proposals import selective_search
+from labkit.detection.roi_head import HeadOptions
 
 CLASSES, MEAN, STD, HIDDEN = 3, 0.5, 0.25, 128
 NAMES = {  # ours -> torchvision's
@@ -40,8 +41,8 @@ NAMES = {  # ours -> torchvision's
 def ours() -> FasterRCNN:
     """Ours, untrained."""
     torch.manual_seed(0)
-    rpn = {"before_nms": (400, 300), "after_nms": (150, 100), "samples": 128}
-    head = {"samples": 64, "hidden": HIDDEN}
+    rpn: RPNOptions = {"before_nms": (400, 300), "after_nms": (150, 100), "samples": 128}
+    head: HeadOptions = {"samples": 64, "hidden": HIDDEN}
     return FasterRCNN(Backbone(), CLASSES, **LESIONS, rpn=rpn, head=head)
 
 
@@ -103,7 +104,7 @@ def inference_of(model, images):
 
 def in_turn(functions, repeat) -> list[tuple[float, float]]:
     """Median processor and wall milliseconds of each, called in turn so that the machine's moods hit all alike."""
-    taken = [[] for _ in functions]
+    taken: list[list[tuple[float, float]]] = [[] for _ in functions]
     for function in functions:
         function()  # warm
     for _ in range(repeat):
@@ -137,7 +138,7 @@ def main():
         for kind, a, b in zip(("processor", "wall"), mine, other, strict=True):
             print(f"{f'{name}, {kind} ms':36}{a:10.1f}{b:13.1f}{a / b:7.2f}")
 
-    features = torch.randn(1, model.backbone.out_channels, 20, 16)
+    features = torch.randn(1, Backbone().out_channels, 20, 16)
     corner = torch.rand(300, 2) * torch.tensor([100.0, 130.0])
     boxes, scores = torch.cat([corner, corner + 8 + 20 * torch.rand(300, 2)], dim=1), torch.rand(300)
     parts = {

@@ -1,8 +1,8 @@
-"""Shipped weights: safetensors in `data/weights`, each beside the recipe that made it and the figures it reached.
+"""Trained weights that come with the package: safetensors, each with a card of the figures it reached.
 
-data/weights/NAME.safetensors    the numbers
-data/weights/NAME.json           SHA-256, seed, settings and held-out figures
-data/weights/NAME.py             the recipe: `python data/weights/NAME.py` makes the other two again
+labkit/trained_weights/NAME.safetensors    the numbers
+labkit/trained_weights/NAME.json           the card: SHA-256, seed, settings and held-out figures
+data/weights/NAME.py                       the recipe, in the repository: run it, and it makes the other two again
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from labkit.files import write_whole
 
-FOLDER = Path(__file__).parent.parent / "data" / "weights"
+FOLDER = Path(__file__).parent / "trained_weights"  # package data: an installed package has them too
 
 
 def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
@@ -27,7 +27,7 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
 
     Raises:
         FileNotFoundError: there are no weights of that name; those there are are listed.
-        ValueError: the file is torn or altered, or fits another model.
+        ValueError: the file is torn or altered, holds NaN, or fits another model.
 
     Example:
         >>> from labkit.detection.localizer import LesionClassifier
@@ -35,6 +35,7 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
         >>> card["seed"]
         0
     """
+    folder = Path(folder).expanduser()
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
@@ -53,9 +54,12 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
     if digest != expected:
         raise ValueError(
             f"{path} has SHA-256 {digest}, expected {expected}; it is torn or altered: restore it with "
-            f"`git checkout`, or make it again with `python {path.with_suffix('.py')}`"
+            f"`git checkout`, or make it again with `python data/weights/{name}.py`"
         )
     state = safetensors.torch.load(data)
+    broken = _broken(state)
+    if broken:
+        raise ValueError(f"{path} holds NaN or infinity in {', '.join(broken[:3])}; make it again with its recipe")
     own = model.state_dict()
     wrong = [k for k in own.keys() | state.keys() if k not in state or k not in own or own[k].shape != state[k].shape]
     if wrong:
@@ -74,15 +78,27 @@ def save_weights(model: nn.Module, name: str, *, folder: Path = FOLDER, **card) 
         folder: where they go.
         card: what to remember: seed, settings, figures; anything JSON can hold.
 
+    Raises:
+        ValueError: a weight is NaN or infinite.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_weights(nn.Linear(2, 1), "line", folder=Path(folder), seed=0).name
         'line.safetensors'
     """
-    path = folder / f"{name}.safetensors"
-    data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    path = Path(folder).expanduser() / f"{name}.safetensors"
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    broken = _broken(state)
+    if broken:
+        raise ValueError(f"weights must be finite, got NaN or infinity in {', '.join(broken[:3])}; train again")
+    data = safetensors.torch.save(state)
     card = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **card}
     write_whole(path, data)
     write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     return path
+
+
+def _broken(state: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinity."""
+    return sorted(key for key, value in state.items() if not value.isfinite().all())

@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision import ops
 
 from labkit.detection.anchors import anchor_grid, match_anchors
-from labkit.detection.froc import FrocCurve
+from labkit.detection.evaluation import FrocCurve
 from labkit.plotting import COLORS, PREDICTION, TRUTH, plot_curves, show_boxes, show_image
 
 DOTS_PER_INCH = 100
@@ -125,7 +125,7 @@ def operating_point_demo(
         ValueError: there are no films, or not as many entries of each kind.
 
     Example:
-        >>> from labkit.detection.froc import FrocMarks, froc_curve
+        >>> from labkit.detection.evaluation import FrocMarks, froc_curve
         >>> curve = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
         >>> box = torch.tensor([[2.0, 3.0, 9.0, 8.0]])
         >>> demo = operating_point_demo([torch.zeros(20, 15)], [box], [torch.tensor([0.9])], curve, truths=[box])

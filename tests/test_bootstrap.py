@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.detection.bootstrap import bootstrap_interval, group_rows
+from labkit.bootstrap import bootstrap_interval, group_rows
 
 
 def seeded(seed=0):

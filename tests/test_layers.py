@@ -13,7 +13,6 @@ import labkit
 
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn")
-PROPOSALS = ("proposals", "baseline_proposals", "selective_search", "edge_boxes")
 # The first pattern that fits says the layer. A module imports from below, or beside it in its own folder, where
 # a folder inside it counts too: datasets.phantoms and datasets.fetch are in datasets.
 LAYERS = (
@@ -21,11 +20,14 @@ LAYERS = (
     ("files", 0),
     ("waiting", 0),
     ("weights", 0),
+    ("bootstrap", 0),
     ("detection.boxes", 1),
+    ("detection.box_checks", 1),
+    ("detection.non_maximum_suppression", 1),
     ("denoising.noise", 1),
     ("denoising.metrics", 1),
     *((f"detection.{name}", 4) for name in SYSTEMS),
-    ("detection.shipped", 5),  # the systems with their weights
+    ("detection.pretrained", 5),  # the systems with their weights
     ("denoising.filters", 4),
     ("denoising.networks", 4),
     ("detection.*", 2),
@@ -34,6 +36,7 @@ LAYERS = (
     ("training.*", 3),
     ("datasets.*", 3),
     ("plotting", 5),
+    ("plotting.*", 5),
     ("widgets", 6),
     ("checks", 6),
     ("checks.*", 6),
@@ -51,9 +54,9 @@ OUTSIDE = {
     "numpy": ["*"],
     "torchvision": ["detection.*", "checks.*", "widgets", "device"],
     "scipy": ["datasets.*", "detection.*", "denoising.*"],
-    "skimage": ["datasets.*", *(f"detection.{name}" for name in PROPOSALS), "denoising.filters"],
-    "sklearn": ["detection.rcnn"],
-    "matplotlib": ["plotting", "widgets", "checks.*"],
+    "skimage": ["datasets.*", "detection.proposals.*", "denoising.filters"],
+    "sklearn": ["detection.linear_models", "detection.evaluation.image_level"],
+    "matplotlib": ["plotting", "plotting.*", "widgets", "checks.*"],
     "ipywidgets": ["widgets", "checks.*"],
     "IPython": ["widgets", "checks.*"],
     "accelerate": ["training.*"],

@@ -1,19 +1,26 @@
 """Shipped weights: whole, with their card, and what the recipe makes."""
 
+import hashlib
 import importlib.util
 import json
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from labkit.detection.localizer import LesionClassifier
 from labkit.weights import FOLDER, load_weights, save_weights
 
+RECIPES = Path(__file__).parent.parent / "data" / "weights"
+
 
 def recipe(name):
     """The module data/weights/NAME.py."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -56,7 +63,7 @@ def test_missing_weights_list_those_there_are(tmp_path):
 
 @pytest.mark.parametrize("card", sorted(FOLDER.glob("*.json")), ids=lambda p: p.stem)
 def test_every_file_has_a_recipe_and_is_small(card):
-    assert card.with_suffix(".py").is_file()
+    assert (RECIPES / f"{card.stem}.py").is_file()
     assert card.with_suffix(".safetensors").stat().st_size == json.loads(card.read_text())["bytes"] < 8 * 2**20
 
 
@@ -76,3 +83,25 @@ def test_the_recipe_of_the_lesion_classifier_trains_as_its_card_says():
     # another processor or number of threads rounds otherwise, and training carries that on
     assert now[0] == pytest.approx(before[0], abs=0.001)
     assert now[1] == pytest.approx(before[1], abs=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_neither_saved_nor_loaded(tmp_path, value):
+    model = nn.Linear(3, 2)
+    model.weight.data[0, 1] = value
+    with pytest.raises(ValueError, match="weights must be finite, got NaN or infinity in weight; train again"):
+        save_weights(model, "line", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    data = safetensors.torch.save(dict(model.state_dict()))
+    (tmp_path / "line.safetensors").write_bytes(data)
+    (tmp_path / "line.json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
+    with pytest.raises(ValueError, match=r"line\.safetensors holds NaN or infinity in weight"):
+        load_weights(nn.Linear(3, 2), "line", folder=tmp_path)
+
+
+def test_an_installed_package_has_the_weights():
+    project = tomllib.loads((RECIPES.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["labkit"]
+    names = [f"{FOLDER.name}/{path.name}" for path in FOLDER.iterdir() if path.is_file()]
+    assert len(names) == 12
+    assert [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)] == []

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision import ops
 
-from labkit.detection.froc import FrocMarks, froc_curve
+from labkit.detection.evaluation import FrocMarks, froc_curve
 from labkit.widgets import anchors_demo, detector_demo, nms_demo, operating_point_demo, roi_demo, selective_search_demo
 
 BOXES = torch.tensor([[10.0, 10, 40, 30], [14, 10, 44, 30], [60, 20, 90, 50]])
@@ -277,7 +277,7 @@ def test_roi_demo_refuses_a_batch():
 
 
 def search_demo():
-    from labkit.detection.selective_search import describe_regions, group_regions, neighbouring_pairs
+    from labkit.detection.proposals import describe_regions, group_regions, neighbouring_pairs
 
     image = torch.full((1, 40, 60), 0.2)
     image[0, 10:30, 10:22] = 0.6

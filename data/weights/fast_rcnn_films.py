@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labkit.datasets.augment import flip
 from labkit.detection.fast_rcnn import FastRCNN
-from labkit.detection.shipped import fast_rcnn
+from labkit.detection.pretrained import fast_rcnn
 from labkit.device import seed_everything
 from labkit.training import fit
 

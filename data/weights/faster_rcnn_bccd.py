@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from labkit.datasets import bccd
 from labkit.datasets.augment import Flipped, collate_fn
 from labkit.detection.evaluation import average_precision
-from labkit.detection.shipped import cell_detector
+from labkit.detection.pretrained import cell_detector
 from labkit.device import pick_device, seed_everything
 from labkit.training import fit
 from labkit.weights import FOLDER, save_weights

@@ -15,9 +15,8 @@ from torchvision.ops import nms
 
 from labkit.datasets.augment import Flipped, collate_fn
 from labkit.datasets.phantoms import mammograms
-from labkit.detection.evaluation import average_precision
-from labkit.detection.froc import froc, hit_center_in_box, sensitivity_at
-from labkit.detection.shipped import film_backbone, lesion_detector
+from labkit.detection.evaluation import average_precision, froc, hit_center_in_box, sensitivity_at
+from labkit.detection.pretrained import film_backbone, lesion_detector
 from labkit.device import pick_device, seed_everything
 from labkit.training import fit
 from labkit.weights import FOLDER, save_weights

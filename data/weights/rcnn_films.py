@@ -16,6 +16,7 @@ from labkit.datasets.comparison import comparison_films
 from labkit.detection.boxes import encode_boxes
 from labkit.detection.evaluation import average_precision
 from labkit.detection.matching import match_proposals, sample
+from labkit.detection.pretrained import film_backbone
 from labkit.detection.rcnn import (
     CONTEXT,
     RCNN,
@@ -26,7 +27,6 @@ from labkit.detection.rcnn import (
     proposal_features,
     ridge,
 )
-from labkit.detection.shipped import film_backbone
 from labkit.device import autocast, pick_device, seed_everything
 from labkit.training import fit
 from labkit.weights import FOLDER, save_weights

@@ -16,8 +16,7 @@ from tqdm.auto import tqdm
 from labkit.datasets.arguments import whole_number
 from labkit.datasets.cache import cached_arrays
 from labkit.datasets.phantoms import Mammograms, mammograms
-from labkit.detection import baseline_proposals
-from labkit.detection import selective_search as method
+from labkit.detection.proposals import baselines, grouping, segments, selective_search
 
 
 class Search(TypedDict):
@@ -50,7 +49,7 @@ def propose(image: Tensor, *, seed: int = 0) -> Tensor:
         >>> len(boxes) > 50, bool((sides >= 6).all() and (sides <= 64).all())
         (True, True)
     """
-    boxes, _ = method.selective_search(image, **SEARCH, generator=torch.Generator().manual_seed(seed))
+    boxes, _ = selective_search(image, **SEARCH, generator=torch.Generator().manual_seed(seed))
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes[(sides >= SMALLEST).all(dim=1) & (sides <= LARGEST).all(dim=1)]
 
@@ -86,7 +85,7 @@ def comparison_films(part: str, *, count: int | None = None) -> tuple[Mammograms
     if count is not None:
         arrays = make()
     else:  # the films and the method's own text are part of the recipe: with others, old proposals are stale
-        text = inspect.getsource(method) + inspect.getsource(baseline_proposals)
+        text = "".join(inspect.getsource(module) for module in (segments, grouping, baselines))
         sums = [f"{zlib.crc32(data):08x}" for data in (text.encode(), films.images.numpy().tobytes())]
         recipe = f"{SEARCH} {SMALLEST} {LARGEST} {' '.join(sums)}"
         arrays = cached_arrays(f"proposals-{part}", make, key=recipe)

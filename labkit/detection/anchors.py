@@ -8,6 +8,7 @@ Ratio    height / width, at constant area: h = size * sqrt(ratio), w = size / sq
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -15,6 +16,13 @@ from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
 from labkit.detection.matching import check_thresholds, match_iou
+
+
+class AnchorShapes(TypedDict):
+    """The anchors of a cell: `anchor_grid(…, **shapes)`."""
+
+    sizes: Sequence[float]
+    aspect_ratios: Sequence[float]
 
 
 def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], *, rounded: bool = True) -> Tensor:

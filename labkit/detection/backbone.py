@@ -5,9 +5,22 @@ where lesions are faint and small: it sees local contrast first, and its map has
 R-CNN, Fast R-CNN and Faster R-CNN, so that what is compared is the method.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class FeatureExtractor(Protocol):
+    """What a detector asks of a backbone; one that also has `channels`, of its images, gets them checked."""
+
+    stride: int  # pixels a feature cell
+    out_channels: int  # of the features
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (B, out_channels, h, w) of images (B, C, H, W)."""
+        ...
 
 
 class ConvLayers(nn.Sequential):
@@ -28,29 +41,32 @@ class ConvLayers(nn.Sequential):
         layers = list(self)
         while layers:
             layer = layers.pop(0)
-            if layers and _folds(layer, layers[0]):
-                images = _convolve_and_normalise(layer, layers.pop(0), images)
+            norm = layers[0] if layers else None
+            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _folds(layer, norm):
+                images = _convolve_and_normalise(layer, norm, images)
+                layers.pop(0)
             else:
                 images = layer(images)
         return images
 
 
-def _folds(layer: nn.Module, following: nn.Module) -> bool:
-    """Whether the second is a normalisation that no longer learns from its batch, after a convolution."""
-    is_pair = isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d) and not following.training
-    return is_pair and not any(m._forward_hooks or m._forward_pre_hooks for m in (layer, following))
+def _folds(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether the normalisation no longer learns from its batch, and nobody listens to the two."""
+    return not norm.training and not any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
 
 
 def _convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
+    assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018 - as `_conv` makes them
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
     weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
-    return F.conv2d(_channels_last(images), weight, bias, conv.stride, conv.padding)
+    return F.conv2d(_channels_last(images), weight, bias, conv.stride, padding=1)  # as `_conv` makes them
 
 
 class Backbone(nn.Module):
     """Features (B, 96, ceil(H / 8), ceil(W / 8)) of images (B, channels, H, W).
 
     Attributes:
+        channels: of the images.
         out_channels: 96.
         stride: 8 pixels per cell.
 
@@ -70,7 +86,7 @@ class Backbone(nn.Module):
             width: channels after the first convolution; they double twice.
         """
         super().__init__()
-        self.out_channels = 4 * width
+        self.channels, self.out_channels = channels, 4 * width
         self.layers = ConvLayers(
             *_conv(channels, width, stride=2),
             *_conv(width, width),
@@ -130,6 +146,7 @@ class FilmBackbone(nn.Module):
     CVPR 2017, with one level.
 
     Attributes:
+        channels: 1, of the films.
         out_channels: 64.
         stride: 4 pixels per cell.
         frozen: whether training leaves `fine` as it is, see `freeze_fine`.
@@ -140,7 +157,7 @@ class FilmBackbone(nn.Module):
     """
 
     stride = 4
-    out_channels = 64
+    channels, out_channels = 1, 64
     frozen = False
 
     def __init__(self) -> None:

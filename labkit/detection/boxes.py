@@ -1,4 +1,4 @@
-"""Boxes: deltas between boxes and anchors, and soft suppression of duplicates.
+"""Boxes: deltas between boxes and anchors.
 
 Shapes   N boxes and N anchors, row by row.
 Boxes    (N, 4) float, x1 y1 x2 y2 in pixels, x2 and y2 exclusive (width is x2 - x1).
@@ -6,65 +6,22 @@ Deltas   (N, 4) float, dx dy dw dh: centre shift in anchor sizes, log ratio of s
          appendix C).
 
 IoU, hard suppression, clipping and conversion are torchvision's (`box_iou`, `nms`, `clip_boxes_to_image`,
-`box_convert`).
+`box_convert`); soft suppression stands in `non_maximum_suppression`, checks of boxes in `box_checks`.
 """
 
 import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+
+from labkit.detection.box_checks import check_boxes
+from labkit.detection.non_maximum_suppression import soft_nms
+
+__all__ = ["MAX_LOG_RATIO", "check_boxes", "decode_boxes", "deltas_between", "encode_boxes", "soft_nms"]
 
 # exp(dw) enlarges an anchor at most as much as turns a 16 px box into one of 1000 px. An untrained head can
 # ask for any size, and exp overflows to inf at 89 in float32 and at 11.1 in half precision.
 MAX_LOG_RATIO = math.log(1000 / 16)
-
-
-def check_boxes(boxes: Tensor, *, name: str = "boxes", image_size: tuple[int, int] | None = None) -> None:
-    """Nothing, when the boxes are fit for use; an error that names the first bad row otherwise.
-
-    Args:
-        boxes: (N, 4) float xyxy pixels.
-        name: what the message calls them.
-        image_size: (H, W) in pixels; boxes must lie inside it when it is given.
-
-    Raises:
-        ValueError: the shape is not (N, 4), the dtype is not floating, a value is not finite, a box has no
-            area, or it leaves the image.
-
-    Example:
-        >>> check_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), image_size=(2, 4))
-        >>> check_boxes(torch.tensor([[0.0, 0.0, 4.0, 0.0]]))
-        Traceback (most recent call last):
-        ValueError: boxes must have x1 < x2 and y1 < y2, got [0.0, 0.0, 4.0, 0.0] in row 0; drop it or swap
-            its corners
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        cure = f"write {name}[None] for a single box" if boxes.shape == (4,) else "an image without boxes has (0, 4)"
-        raise ValueError(f"{name} must have shape (N, 4), got {tuple(boxes.shape)}; {cure}")
-    if not boxes.is_floating_point():
-        raise ValueError(f"{name} must be floating point, got {boxes.dtype}; write {name}.float()")
-    infinite, empty = ~boxes.isfinite().all(1), (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    outside = torch.zeros_like(empty)
-    if image_size is not None:
-        height, width = image_size
-        outside = (boxes[:, :2] < 0).any(1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
-    if not (infinite | empty | outside).any():  # one look for all three: on a GPU it is a wait
-        return
-    _refuse(infinite, boxes, f"{name} must be finite", "look for a division by zero or a log of zero")
-    _refuse(empty, boxes, f"{name} must have x1 < x2 and y1 < y2", "drop it or swap its corners")
-    _refuse(
-        outside,
-        boxes,
-        f"{name} must lie in the image of {image_size and ' x '.join(map(str, image_size))} (H x W)",
-        "clip it, or resize boxes with images",
-    )
-
-
-def _refuse(bad: Tensor, boxes: Tensor, expected: str, cure: str) -> None:
-    if bad.any():
-        row = int(bad.nonzero()[0])
-        raise ValueError(f"{expected}, got {boxes[row].tolist()} in row {row}; {cure}")
 
 
 def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,57 +102,3 @@ def _check_rows(values: Tensor, anchors: Tensor, name: str) -> None:
             f"{name} must have a row for each anchor, {tuple(anchors.shape)}, got {tuple(values.shape)}; "
             "repeat or index the anchors so that rows correspond"
         )
-
-
-def soft_nms(boxes: Tensor, scores: Tensor, *, sigma: float, score_threshold: float) -> tuple[Tensor, Tensor]:
-    """Boxes that stay when overlap lowers scores instead of deleting boxes, best first (Bodla et al. 2017).
-
-    Again and again the best box left is taken, and every other score is multiplied by exp(-IoU**2 / sigma).
-    Among equal scores the first row is taken first. Taught in notebook 03.
-
-    Args:
-        boxes: (N, 4) xyxy pixels.
-        scores: (N,) not negative.
-        sigma: how tolerant of overlap, no unit; the paper uses 0.5.
-        score_threshold: boxes whose lowered score is below it are dropped.
-
-    Returns:
-        keep: (K,) int64 rows of the boxes that stay, best first.
-        scores: (K,) their lowered scores, in the same order.
-
-    Raises:
-        ValueError: a shape is wrong, a score is negative or not finite, or sigma is not positive.
-
-    Example:
-        >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
-        >>> soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=0.1)
-        (tensor([0, 2, 1]), tensor([0.9000, 0.7000, 0.1083]))
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
-            "give one score for each box"
-        )
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma}; 0.5 is the paper's value")
-    if not (scores.isfinite() & (scores >= 0)).all():
-        raise ValueError("scores must be finite and not negative, got others; apply sigmoid or softmax to logits first")
-
-    rows = (scores >= score_threshold).nonzero()[:, 0]  # a score only ever falls: the others cannot come back
-    scores = scores[rows]
-    decay = box_iou(boxes[rows], boxes[rows]).square().div(-sigma).exp().to(scores.dtype)  # (K, K)
-    taken = torch.zeros_like(scores, dtype=torch.bool)
-    order, kept_scores = [], []
-    for _ in range(len(rows)):
-        best = scores.masked_fill(taken, -1).argmax(keepdim=True)  # a tensor: no wait for a GPU; first of equals
-        order.append(best)
-        kept_scores.append(scores[best])
-        taken = taken.index_fill(0, best, True)
-        scores = scores * decay[best[0]]
-    if not order:
-        return rows, scores
-    order, kept_scores = torch.cat(order), torch.cat(kept_scores)
-    stay = (
-        kept_scores >= score_threshold
-    )  # the taken scores fall from step to step, so this is where the loop would end
-    return rows[order[stay]], kept_scores[stay]

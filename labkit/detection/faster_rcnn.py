@@ -10,6 +10,7 @@ Shapes   B images, C channels, A = h * w * K anchors, row-major, K a cell.
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +18,33 @@ from torch import Tensor, nn
 from torchvision import ops
 
 from labkit.detection.anchors import cell_anchors, check_anchors, spread_anchors
+from labkit.detection.backbone import FeatureExtractor
 from labkit.detection.boxes import decode_boxes, deltas_between
-from labkit.detection.images import Target, batch_images, check_batch
+from labkit.detection.images import Target, batch_images, channel_values, check_batch
 from labkit.detection.matching import check_thresholds, match_iou, sample
-from labkit.detection.roi_head import SMOOTH_L1_BETA, RoIHead
+from labkit.detection.roi_head import SMOOTH_L1_BETA, HeadOptions, RoIHead
 
 # A network learns nothing from anchors that hardly touch what they answer for; with no better one it stops and says so.
 LEAST_FIT = 0.1
 SMALLEST = 1e-3  # pixels; a proposal with a smaller side was clipped to nothing (torchvision's)
 
 
+class RPNOptions(TypedDict, total=False):
+    """What of a `RegionProposalNetwork` may be chosen; its constructor says what each is."""
+
+    samples: int
+    positive_fraction: float
+    positive_iou: float
+    negative_iou: float
+    iou_threshold: float
+    before_nms: tuple[int, int]
+    after_nms: tuple[int, int]
+
+
 class RegionProposalNetwork(nn.Module):
     """A 3x3 convolution, then for each anchor of each cell one objectness logit and four deltas."""
+
+    cell: Tensor  # (K, 4) anchors of one cell
 
     def __init__(
         self,
@@ -70,7 +86,7 @@ class RegionProposalNetwork(nn.Module):
         self.deltas = nn.Conv2d(in_channels, 4 * per_cell, 1)
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)  # the paper's start: no box is sure of itself
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.get_parameter("bias"), 0)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(objectness_logits (B, A), deltas (B, A, 4), anchors (A, 4)) of features (B, C, h, w)."""
@@ -83,7 +99,7 @@ class RegionProposalNetwork(nn.Module):
 
     @torch.no_grad()
     def proposals(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, image_sizes: list[tuple[int, int]]
+        self, logits: Tensor, deltas: Tensor, anchors: Tensor, image_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """(R, 4) boxes an image, best first: decoded, clipped to the image, and suppressed."""
         stage = 0 if self.training else 1
@@ -100,13 +116,13 @@ class RegionProposalNetwork(nn.Module):
             kept.append(box[ops.nms(box, score, self.iou_threshold)[: self.after_nms[stage]]])
         return kept
 
-    def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+    def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         """`objectness` (binary cross entropy) and `rpn_box` (smooth L1) on sampled anchors of all images.
 
         Raises:
             ValueError: an image has boxes and no anchor that fits one of them; it says which would.
         """
-        chosen, is_object, predicted, wanted, fits = [], [], [], [], []
+        seen, is_object, predicted, wanted, fits = [], [], [], [], []
         for logit, delta, target in zip(logits, deltas, targets, strict=True):
             boxes = target["boxes"]
             iou = ops.box_iou(boxes, anchors)  # (N, A)
@@ -116,20 +132,20 @@ class RegionProposalNetwork(nn.Module):
             positive, negative = sample(matches, self.samples, self.positive_fraction)
             if len(boxes):
                 fits.append((iou[:, positive] >= LEAST_FIT).any())
-            chosen += [logit[positive], logit[negative]]
-            is_object += [torch.ones_like(chosen[-2]), torch.zeros_like(chosen[-1])]
+            seen += [logit[positive], logit[negative]]
+            is_object += [torch.ones_like(seen[-2]), torch.zeros_like(seen[-1])]
             predicted.append(delta[positive])
             wanted.append(deltas_between(boxes[matches[positive]], anchors[positive]))
         if fits and not torch.stack(fits).all():  # one look for all images: on a GPU it is a wait
             self._name_misfits(anchors, targets)
-        chosen = torch.cat(chosen)
+        chosen = torch.cat(seen)
         box_loss = F.smooth_l1_loss(torch.cat(predicted), torch.cat(wanted), beta=SMOOTH_L1_BETA, reduction="sum")
         return {
             "objectness": F.binary_cross_entropy_with_logits(chosen, torch.cat(is_object)),
             "rpn_box": box_loss / len(chosen),
         }
 
-    def _name_misfits(self, anchors: Tensor, targets: list[Target]) -> None:
+    def _name_misfits(self, anchors: Tensor, targets: Sequence[Target]) -> None:
         """The error that says which anchors would fit, for the first image with boxes that none fits."""
         for target in targets:
             boxes = target["boxes"]
@@ -141,9 +157,12 @@ class RegionProposalNetwork(nn.Module):
 class FasterRCNN(nn.Module):
     """In training a dict of four losses, at test time a list of detections."""
 
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: FeatureExtractor,
         num_classes: int,
         *,
         sizes: Sequence[float] = (12, 24, 48),
@@ -153,8 +172,8 @@ class FasterRCNN(nn.Module):
         score_threshold: float = 0.05,
         iou_threshold: float = 0.5,
         max_detections: int = 100,
-        rpn: dict | None = None,
-        head: dict | None = None,
+        rpn: RPNOptions | None = None,
+        head: HeadOptions | None = None,
     ) -> None:
         """Build the network.
 
@@ -162,7 +181,7 @@ class FasterRCNN(nn.Module):
             backbone: images -> features (B, C, h, w); with `out_channels` and `stride`.
             num_classes: with background.
             sizes, aspect_ratios: of the anchors; pixels, and height / width.
-            image_mean, image_std: of each channel.
+            image_mean, image_std: of each channel; one number serves all channels.
             score_threshold, iou_threshold, max_detections: which detections come out at test time.
             rpn: options of `RegionProposalNetwork`.
             head: options of `RoIHead`.
@@ -175,11 +194,12 @@ class FasterRCNN(nn.Module):
         self.roi_head = RoIHead(backbone.out_channels, num_classes, stride=backbone.stride, **(head or {}))
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
-        self.register_buffer("image_mean", torch.tensor(image_mean))
-        self.register_buffer("image_std", torch.tensor(image_std))
+        mean, std = channel_values(backbone, image_mean, image_std)
+        self.register_buffer("image_mean", mean)
+        self.register_buffer("image_std", std)
 
     def forward(
-        self, images: list[Tensor], targets: list[Target] | None = None
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses `objectness`, `rpn_box`, `classifier`, `box` in training mode, else detections.
 
@@ -191,24 +211,24 @@ class FasterRCNN(nn.Module):
         Raises:
             ValueError: what `check_batch` finds, targets are missing in training, or no anchor fits.
         """
-        if self.training and targets is None:
+        wanted = targets if self.training else None
+        if self.training and wanted is None:
             raise ValueError("expected targets in training mode, got None; call model.eval() to detect")
         check_batch(
             images,
-            targets if self.training else None,
+            wanted,
             stride=self.backbone.stride,
             num_classes=self.num_classes,
             channels=len(self.image_mean),
         )
-        image_sizes = [tuple(image.shape[1:]) for image in images]
+        image_sizes = [(image.shape[1], image.shape[2]) for image in images]
         batch = batch_images(images, mean=self.image_mean, std=self.image_std, multiple=self.backbone.stride)
         features = self.backbone(batch)
         logits, deltas, anchors = self.rpn(features)
         proposals = self.rpn.proposals(logits.detach(), deltas.detach(), anchors, image_sizes)
-        if self.training:
-            return self.rpn.losses(logits, deltas, anchors, targets) | self.roi_head.losses(
-                features, proposals, targets
-            )
+        if wanted is not None:
+            first = self.rpn.losses(logits, deltas, anchors, wanted)
+            return first | self.roi_head.losses(features, proposals, wanted)
         return self.roi_head.detect(
             features,
             proposals,

@@ -71,7 +71,7 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
         "sha256": _digest([tensors["features"], tensors["counts"]]),
     }
     data = safetensors.torch.save(tensors, notes)
-    write_whole(Path(path), data)
+    write_whole(Path(path).expanduser(), data)
     return len(data)
 
 
@@ -87,13 +87,14 @@ def load_features(path: Path, *, network: nn.Module, proposals: Sequence[Tensor]
         ValueError: the file holds features of another network or of other proposals, or is damaged.
         FileNotFoundError: there is none.
     """
-    data = Path(path).read_bytes()
+    path = Path(path).expanduser()
+    data = path.read_bytes()
     try:
         tensors = safetensors.torch.load(data)
         notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is torn or no feature file ({error}); delete it and compute the features") from None
-    if not {"network", "proposals", "sha256"} <= notes.keys():
+    if not {"network", "proposals", "sha256"} <= notes.keys() or tensors.keys() != {"features", "counts"}:
         raise ValueError(f"{path} must be a file of save_features, got another; name the right one")
     for what, wanted in (("network", fingerprint(network)), ("proposals", _digest(proposals))):
         if notes[what] != wanted:

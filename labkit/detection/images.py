@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from labkit.detection.backbone import FeatureExtractor
 from labkit.detection.boxes import check_boxes
 
 # An image in [0, 1] may overshoot a little, from noise or a lamp; bytes, and images that are normalised, do more.
@@ -25,6 +26,7 @@ def check_images(
     least_side: int = 1,
     low: float = DARKEST,
     high: float = BRIGHTEST,
+    any_float: bool = False,
 ) -> None:
     """Nothing, or the error that names the image and what is wrong with it; one look at the numbers of all.
 
@@ -33,6 +35,7 @@ def check_images(
         channels: how many an image may have; None takes any number.
         least_side: pixels; the smallest side that leaves something to look at.
         low, high: values beyond them are not an image's.
+        any_float: float64 and half precision will do too.
 
     Raises:
         ValueError: there is no image; one is no float32 (C, H, W), has other channels, is too small, holds NaN, or is
@@ -46,7 +49,7 @@ def check_images(
         Traceback (most recent call last):
         ValueError: image 0 must be in [0, 1], got 200 to 200; divide bytes by 255
     """
-    _check_forms(images, channels, least_side)
+    _check_forms(images, channels, least_side, any_float=any_float)
     if not _are_images(images, low, high):
         _name_image(images, low, high)
 
@@ -58,6 +61,7 @@ def check_image(
     least_side: int = 1,
     low: float = DARKEST,
     high: float = BRIGHTEST,
+    any_float: bool = False,
 ) -> None:
     """Nothing, when this is one image that a detector can look at; what is asked for is said in `check_images`.
 
@@ -67,23 +71,26 @@ def check_image(
         ValueError: image must be float32 (C, H, W), got shape (40, 60), torch.float32; write image[None] for a grey one
     """
     try:
-        check_images([image], channels=channels, least_side=least_side, low=low, high=high)
+        check_images([image], channels=channels, least_side=least_side, low=low, high=high, any_float=any_float)
     except ValueError as error:
         raise ValueError(str(error).replace("image 0", "image", 1)) from None
 
 
-def _check_forms(images: Sequence[Tensor], channels: Sequence[int] | None, least_side: int) -> None:
+def _check_forms(
+    images: Sequence[Tensor], channels: Sequence[int] | None, least_side: int, *, any_float: bool = False
+) -> None:
     """What can be seen without a look at the numbers."""
-    if isinstance(images, Tensor) and images.ndim == 3:
-        raise ValueError(f"expected a list of images, got one of {tuple(images.shape)}; write [image]")
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise ValueError(f"expected a list of images (C, H, W), got one tensor {tuple(images.shape)}; write [image]")
     if not len(images):
         raise ValueError("expected at least one image, got an empty list; skip empty batches")
     for i, image in enumerate(images):
         if not isinstance(image, Tensor):
             raise ValueError(f"image {i} must be a tensor, got {type(image).__name__}; write torch.as_tensor(image)")
-        if image.ndim != 3 or image.dtype != torch.float32:
-            got = f"shape {tuple(image.shape)}, {image.dtype}"
-            raise ValueError(f"image {i} must be float32 (C, H, W), got {got}; {_cure_of_form(image)}")
+        right_type = image.is_floating_point() if any_float else image.dtype == torch.float32
+        if image.ndim != 3 or not right_type:
+            got, wanted = f"shape {tuple(image.shape)}, {image.dtype}", "floating point" if any_float else "float32"
+            raise ValueError(f"image {i} must be {wanted} (C, H, W), got {got}; {_cure_of_form(image)}")
         if channels is not None and len(image) not in channels:
             wanted = " or ".join(str(count) for count in channels)
             raise ValueError(
@@ -172,7 +179,7 @@ def check_batch(
 
 def _check_target_form(i: int, target: Target) -> None:
     if not isinstance(target, dict) or not {"boxes", "labels"} <= target.keys():
-        got = sorted(target) if isinstance(target, dict) else type(target).__name__
+        got = f"{sorted(target)}" if isinstance(target, dict) else type(target).__name__
         raise ValueError(f'target {i} must have "boxes" and "labels", got {got}; mind the spelling')
     boxes, labels = target["boxes"], target["labels"]
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -291,6 +298,31 @@ def check_answers(*answers: Tensor) -> None:
             "the network's answers must be finite, got NaN or infinity from a sound image; its weights are broken, "
             "load or train them again"
         )
+
+
+def channel_values(backbone: FeatureExtractor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """(C,) means and (C,) spreads, one for each channel that the backbone looks at; one number serves all.
+
+    Args:
+        backbone: with `channels`, or without where mean and std say how many there are.
+        mean, std: one number, or one a channel.
+
+    Raises:
+        ValueError: there are more or fewer numbers than channels, or a spread is not positive.
+
+    Example:
+        >>> from labkit.detection.backbone import Backbone
+        >>> channel_values(Backbone(channels=3), (0.5,), (0.25,))[0]
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+    channels = getattr(backbone, "channels", max(len(mean), len(std)))
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        if len(values) not in (1, channels):
+            raise ValueError(f"{name} must hold 1 or {channels} numbers, got {len(values)}; give one a channel")
+    if not min(std) > 0:
+        raise ValueError(f"image_std must be positive, got {tuple(std)}; it is a spread of grey values")
+    means, spreads = (torch.tensor([float(v) for v in values]).expand(channels) for values in (mean, std))
+    return means.clone(), spreads.clone()
 
 
 def batch_images(images: Sequence[Tensor], *, mean: Tensor, std: Tensor, multiple: int) -> Tensor:

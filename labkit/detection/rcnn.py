@@ -11,23 +11,32 @@ Boxes    (R, 4) xyxy pixels.
 Images   normalised, grey values less their mean by their spread: outside an image is 0, the mean.
 """
 
-import warnings
-
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 from torchvision import ops
 
+from labkit.detection.backbone import FeatureExtractor
 from labkit.detection.boxes import check_boxes, decode_boxes
-from labkit.detection.images import check_labels, check_proposals
+from labkit.detection.images import check_answers, check_image, check_images, check_labels, check_proposals
+from labkit.detection.linear_models import MARGIN, fit_svm, hard_negatives, ridge
 from labkit.detection.roi_head import select_detections
 
-MARGIN = -1.0  # a background row at or below it costs the SVM nothing
+__all__ = [
+    "CONTEXT",
+    "MARGIN",
+    "RCNN",
+    "RegionNetwork",
+    "class_overlaps",
+    "crop_and_resize",
+    "fit_svm",
+    "hard_negatives",
+    "proposal_features",
+    "ridge",
+]
+
 CONTEXT = 3  # pixels around a warped proposal of 48; the paper has 16 of 227
 CROPS_AT_ONCE = 128  # what lies between two layers then fits a CPU's cache: six hundred at once take half again as long
-FEATURE_LENGTH = 20.0  # features are scaled to this mean length, so that one penalty suits every network (the paper's)
 
 
 def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0) -> Tensor:
@@ -57,14 +66,12 @@ def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0
     check_boxes(boxes)
     if not 0 <= 2 * context < size:
         raise ValueError(f"0 <= 2 * context < size must hold, got {context} and {size}; the box needs room")
-    inner = size - 2 * context
-    pixel = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5 - context) / inner  # 0 to 1 in the box
-    sides = boxes[:, 2:] - boxes[:, :2]
-    x, y = (boxes[:, side, None] + pixel * sides[:, side, None] for side in (0, 1))  # (R, size) each
-    height, width = image.shape[1:]
-    x, y = 2 * x / width - 1, 2 * y / height - 1  # grid_sample counts an image from -1 to 1, edge to edge
-    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)  # (R, size, size, 2)
-    return F.grid_sample(image.expand(len(boxes), *image.shape), grid, padding_mode="zeros", align_corners=False)
+    # the box grows by what the context is in pixels of the image
+    around = (boxes[:, 2:] - boxes[:, :2]) * context / (size - 2 * context)  # (R, 2) x y
+    grown = torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1).to(image.dtype)
+    # a border of zeros, since `roi_align` holds the last pixel on for one more
+    padded = F.pad(image, (1, 1, 1, 1))[None]
+    return ops.roi_align(padded, [grown + 1], size, sampling_ratio=1, aligned=True)
 
 
 def class_overlaps(proposals: Tensor, boxes: Tensor, labels: Tensor, *, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -103,7 +110,7 @@ class RegionNetwork(nn.Module):
         torch.Size([5, 3])
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, *, size: int = 48, hidden: int = 128) -> None:
+    def __init__(self, backbone: FeatureExtractor, num_classes: int, *, size: int = 48, hidden: int = 128) -> None:
         """Build the network.
 
         Args:
@@ -114,6 +121,8 @@ class RegionNetwork(nn.Module):
         """
         super().__init__()
         self.backbone, self.size = backbone, size
+        channels = getattr(backbone, "channels", None)
+        self.channels = None if channels is None else (channels,)  # of an image, where the backbone says it
         cells = -(-size // backbone.stride)
         self.fc = nn.Sequential(nn.Flatten(), nn.Linear(backbone.out_channels * cells**2, hidden), nn.ReLU())
         self.logits = nn.Linear(hidden, num_classes)
@@ -131,126 +140,6 @@ class RegionNetwork(nn.Module):
         return self.logits(self.features(crops))
 
 
-def hard_negatives(scores: Tensor, is_background: Tensor, chosen: Tensor, count: int) -> Tensor:
-    """Rows of background that the SVM gets wrong or nearly so and has not been trained on, the worst first.
-
-    Built from scratch in notebook 06.
-
-    Args:
-        scores: (N,) of the SVM; background ought to be at -1 or below.
-        is_background: (N,) bool.
-        chosen: (N,) bool, rows it has been trained on.
-        count: at most so many.
-
-    Returns:
-        (M,) int64 rows.
-
-    Example:
-        >>> scores = torch.tensor([0.5, -0.2, 2.0, -3.0])
-        >>> hard_negatives(scores, torch.tensor([True, True, False, True]), torch.zeros(4, dtype=torch.bool), 10)
-        tensor([0, 1])
-    """
-    rows = (is_background & ~chosen & (scores > MARGIN)).nonzero()[:, 0]
-    return rows[scores[rows].argsort(descending=True, stable=True)][:count]
-
-
-def fit_svm(
-    features: Tensor,
-    signs: Tensor,
-    *,
-    penalty: float = 1e-3,
-    start: int = 1000,
-    added: int = 1000,
-    rounds: int = 5,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor, list[int]]:
-    """A linear SVM of one class against background, trained on the hard part of the background (section 2.3).
-
-    It begins with random background and adds in each round what the SVM so far gets wrong, until nothing is left.
-
-    Args:
-        features: (N, F).
-        signs: (N,) 1 the class, -1 background, 0 neither.
-        penalty: weight of the errors, the C of scikit-learn.
-        start: background rows to begin with.
-        added: at most so many in each round.
-        rounds: at most so many trainings; after the last one nothing is added.
-        generator: of the first draw.
-
-    Returns:
-        weight (F,), bias (), and how many background rows were added before each training but the first.
-
-    Raises:
-        ValueError: the class or the background has no row, or there is nothing to begin with.
-        ConvergenceWarning: scikit-learn's, raised: a training did not come to its end. Take a smaller penalty.
-
-    Example:
-        >>> features = torch.tensor([[0.0, 1.0], [0.2, 1.0], [3.0, 1.0], [2.8, 1.0]])
-        >>> weight, bias, _ = fit_svm(features, torch.tensor([-1, -1, 1, 1]), penalty=1.0)
-        >>> (features @ weight + bias > 0).tolist()
-        [False, False, True, True]
-    """
-    is_background = signs < 0
-    if not (signs > 0).any() or not is_background.any():
-        raise ValueError(
-            f"expected rows of the class and of background, got {int((signs > 0).sum())} and "
-            f"{int(is_background.sum())}; give an image that has some"
-        )
-    if start < 1 or rounds < 1:
-        raise ValueError(f"start and rounds must be at least 1, got {start} and {rounds}; leave them out")
-    device = features.device
-    scale = FEATURE_LENGTH / features.norm(dim=1).mean().clamp(min=1e-12)
-    scaled = features * scale
-    background = is_background.nonzero()[:, 0]
-    chosen = signs > 0
-    chosen[background[torch.randperm(len(background), generator=generator)[:start].to(device)]] = True
-    history = []
-    for turn in range(rounds):
-        svm = LinearSVC(C=penalty, dual=False, intercept_scaling=10.0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)  # an SVM that did not finish is a wrong one
-            svm.fit(scaled[chosen].cpu().numpy(), signs[chosen].cpu().numpy())
-        weight = torch.from_numpy(svm.coef_[0]).to(scaled)
-        bias = torch.tensor(svm.intercept_[0]).to(scaled)
-        if turn == rounds - 1:
-            break
-        hard = hard_negatives(scaled @ weight + bias, is_background, chosen, added)
-        if not len(hard):
-            break
-        history.append(len(hard))
-        chosen[hard] = True
-    return weight * scale, bias, history
-
-
-def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
-    """(F + 1, D) weights of a linear regression whose weights are kept small; the last row is the bias, kept free.
-
-    Built from scratch in notebook 06 (appendix C of the paper).
-
-    Args:
-        features: (N, F).
-        targets: (N, D).
-        penalty: positive; how much a squared weight costs against a squared error.
-
-    Raises:
-        ValueError: there is no row, rows differ, or the penalty is not positive.
-
-    Example:
-        >>> ridge(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [5.0]]), 2.0)  # without penalty: 2 x + 1
-        tensor([[1.],
-                [2.]])
-    """
-    if len(features) != len(targets) or not len(features) or penalty <= 0:
-        raise ValueError(
-            f"expected as many features as targets, at least one, and penalty > 0, got {len(features)}, "
-            f"{len(targets)} and {penalty}; take rows near a truth"
-        )
-    rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1).double()  # normal equations square errors
-    cost = torch.full((rows.shape[1],), penalty, dtype=torch.float64, device=features.device)
-    cost[-1] = 0
-    return torch.linalg.solve(rows.T @ rows + cost.diag(), rows.T @ targets.double()).to(features.dtype)
-
-
 class RCNN(nn.Module):
     """The five steps put together: images and proposals in, detections out.
 
@@ -261,6 +150,10 @@ class RCNN(nn.Module):
         >>> model([torch.zeros(1, 40, 56)], [torch.tensor([[4.0, 8.0, 30.0, 24.0]])])[0]["labels"]
         tensor([1])
     """
+
+    svm_weights: Tensor
+    svm_biases: Tensor
+    box_weights: Tensor | None
 
     def __init__(
         self,
@@ -304,15 +197,18 @@ class RCNN(nn.Module):
             proposals: B tensors (R, 4) xyxy pixels.
 
         Raises:
-            ValueError: what `check_proposals` and `proposal_features` find.
+            ValueError: what `check_images`, `check_proposals` and `check_answers` find, or the network is in training
+                mode.
         """
+        check_images(images, channels=self.network.channels)
         check_proposals(proposals, images)
+        if self.network.training:
+            raise ValueError("expected a network in eval mode, got one in training mode; call model.eval() first")
         found = []
         for image, boxes in zip(images, proposals, strict=True):
-            features = proposal_features(
-                self.network, image, boxes, context=self.context, mean=self.image_mean, std=self.image_std
-            )
-            found.append(self.detect(features, boxes, tuple(image.shape[1:])))
+            crops = _crops(self.network, image, boxes, self.context, self.image_mean, self.image_std)
+            features = self.network.features(crops).float()
+            found.append(self.detect(features, boxes, (image.shape[1], image.shape[2])))
         return found
 
     def detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
@@ -322,10 +218,12 @@ class RCNN(nn.Module):
 
     def _detect(self, features: Tensor, proposals: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
         scores = features @ self.svm_weights.T + self.svm_biases  # (R, K - 1)
+        check_answers(scores)
         boxes = proposals[:, None].expand(-1, scores.shape[1], 4)  # (R, K - 1, 4)
         if self.box_weights is not None:
             rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
             deltas = torch.einsum("rf,kfd->rkd", rows, self.box_weights)
+            check_answers(deltas)
             boxes = decode_boxes(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).view_as(deltas)
         # `select_detections` expects background in the first column
         return select_detections(
@@ -358,7 +256,8 @@ def proposal_features(
         mean, std: of the grey values.
 
     Raises:
-        ValueError: a proposal has no area or leaves the image, or the network is in training mode.
+        ValueError: this is no image, a proposal has no area or leaves it, the network is in training mode, or its
+            weights are broken.
 
     Example:
         >>> from labkit.detection.backbone import Backbone
@@ -368,6 +267,13 @@ def proposal_features(
     """
     if network.training:
         raise ValueError("expected a network in eval mode, got one in training mode; call network.eval() first")
-    check_boxes(proposals, name="proposals", image_size=tuple(image.shape[-2:]))
-    crops = crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)
-    return torch.cat([network.features(part).float() for part in crops.split(CROPS_AT_ONCE)])
+    check_image(image, channels=network.channels)
+    check_boxes(proposals, name="proposals", image_size=(image.shape[1], image.shape[2]))
+    crops = _crops(network, image, proposals, context, mean, std)
+    features = torch.cat([network.features(part).float() for part in crops.split(CROPS_AT_ONCE)])
+    check_answers(features)
+    return features
+
+
+def _crops(network: RegionNetwork, image: Tensor, proposals: Tensor, context: int, mean: float, std: float) -> Tensor:
+    return crop_and_resize((image - mean) / std, proposals, size=network.size, context=context)

@@ -5,6 +5,9 @@ Boxes       xyxy pixels of the padded batch; a feature cell is `stride` pixels.
 Training    of an image's proposals `samples` are drawn, at most a quarter of them foreground.
 """
 
+from collections.abc import Sequence
+from typing import TypedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +23,17 @@ DELTA_SPREAD = (0.1, 0.1, 0.2, 0.2)
 # Where smooth L1 turns from a parabola into a line, in normalised deltas (py-faster-rcnn's sigma = 3).
 SMOOTH_L1_BETA = 1 / 9
 SMALLEST = 1e-2  # pixels; a box with a smaller side was clipped to nothing (torchvision's)
+
+
+class HeadOptions(TypedDict, total=False):
+    """What of a `RoIHead` may be chosen; its constructor says what each is."""
+
+    pool_size: int
+    hidden: int
+    samples: int
+    positive_fraction: float
+    positive_iou: float
+    negative_iou: float
 
 
 class RoIHead(nn.Module):
@@ -64,13 +78,13 @@ class RoIHead(nn.Module):
         self.class_logits = nn.Linear(hidden, num_classes)
         self.box_deltas = nn.Linear(hidden, 4 * num_classes)
 
-    def forward(self, features: Tensor, proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, proposals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(class_logits (R, K), deltas (R, K, 4) in units of their spread) of the proposals of all images."""
         pooled = roi_align(features, proposals, size=self.pool_size, stride=self.stride)  # (R, C, S, S)
         hidden = F.relu(self.fc2(F.relu(self.fc1(pooled.flatten(1)))))
         return self.class_logits(hidden), self.box_deltas(hidden).unflatten(1, (self.num_classes, 4))
 
-    def losses(self, features: Tensor, proposals: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, proposals: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """The multi-task loss on sampled proposals: `classifier` (cross entropy) and `box` (smooth L1)."""
         chosen, labels, deltas = [], [], []
         for boxes, target in zip(proposals, targets, strict=True):
@@ -88,21 +102,21 @@ class RoIHead(nn.Module):
             labels.append(torch.cat([target["labels"][matched], torch.zeros_like(negative)]))
             deltas.append(deltas_between(target["boxes"][matched], boxes[positive]))
         class_logits, box_deltas = self(features, chosen)
-        labels, deltas = torch.cat(labels), torch.cat(deltas) / deltas[0].new_tensor(DELTA_SPREAD)
-        positive = labels.nonzero()[:, 0]
-        predicted = box_deltas[positive, labels[positive]].float()
-        box_loss = F.smooth_l1_loss(predicted, deltas, beta=SMOOTH_L1_BETA, reduction="sum")
-        count = max(len(labels), 1)  # all samples: an image without objects adds nothing to the boxes' loss
+        truth, wanted = torch.cat(labels), torch.cat(deltas) / deltas[0].new_tensor(DELTA_SPREAD)
+        positive = truth.nonzero()[:, 0]
+        predicted = box_deltas[positive, truth[positive]].float()
+        box_loss = F.smooth_l1_loss(predicted, wanted, beta=SMOOTH_L1_BETA, reduction="sum")
+        count = max(len(truth), 1)  # all samples: an image without objects adds nothing to the boxes' loss
         return {
-            "classifier": F.cross_entropy(class_logits.float(), labels, reduction="sum") / count,
+            "classifier": F.cross_entropy(class_logits.float(), truth, reduction="sum") / count,
             "box": box_loss / count,
         }
 
     def detect(
         self,
         features: Tensor,
-        proposals: list[Tensor],
-        image_sizes: list[tuple[int, int]],
+        proposals: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
         *answers: Tensor,
         score_threshold: float,
         iou_threshold: float,
@@ -120,7 +134,7 @@ class RoIHead(nn.Module):
         class_logits, deltas = self(features, proposals)
         check_answers(class_logits, deltas, *answers)
         counts = [len(p) for p in proposals]
-        boxes = _decode_classes(deltas.float(), torch.cat(proposals)).split(counts)  # (R, K, 4)
+        boxes = _decode_classes(deltas.float(), torch.cat(list(proposals))).split(counts)  # (R, K, 4)
         scores = class_logits.float().softmax(dim=1).split(counts)
         return [
             select_detections(

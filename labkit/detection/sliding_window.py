@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import ops
 
+from labkit.detection.images import check_answers, check_image, check_images
+
 SLIDING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the same at every position of a larger image
 PER_POSITION = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.Dropout, nn.BatchNorm2d)
 
@@ -123,10 +125,11 @@ def convolutionalize(classifier: nn.Sequential, *, window: tuple[int, int]) -> n
                     f"expected layers that act at every position alike, got {type(layer).__name__}; "
                     "use convolutions, pools and activations before nn.Flatten, linear layers after it"
                 )
-    weight = body[0].weight
+    first = classifier[0]
     with torch.no_grad():
-        block = body(weight.new_zeros(1, weight.shape[1] * body[0].groups, *window)).shape[1:]  # (C, h, w)
-    dense = []
+        channels, height, width = body(first.weight.new_zeros(1, first.in_channels, *window)).shape[1:]
+    block = (channels, height, width)
+    dense: list[nn.Module] = []
     for layer in head:
         if isinstance(layer, nn.Linear):
             dense.append(fc_to_conv(layer, *block))
@@ -171,7 +174,7 @@ def receptive_fields(network: nn.Sequential) -> list[ReceptiveField]:
     return rows
 
 
-def _side(size: int | tuple[int, int]) -> int:
+def _side(size: int | tuple[int, ...]) -> int:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise ValueError(f"expected square kernels and equal strides, got {(height, width)}; use one number a layer")
@@ -211,16 +214,23 @@ class SlidingWindowDetector(nn.Module):
                 f"scales must be positive and at least one, got {tuple(scales)}; (1.0,) is the image as it is"
             )
         self.network = convolutionalize(classifier, window=window)
+        first = classifier[0]
+        self.channels = first.in_channels if isinstance(first, nn.Conv2d) else 0  # `convolutionalize` saw to it
         self.stride = receptive_fields(classifier)[-1].total_stride
-        self.window, self.scales = tuple(window), tuple(scales)
+        self.window, self.scales = (window[0], window[1]), tuple(scales)
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Detections, one dict an image: boxes (N, 4), scores (N,), labels (N,), best first.
 
         Args:
-            images: (B, C, H, W), or a list of (C, H, W).
+            images: (B, C, H, W), or a list of (C, H, W), in [0, 1].
+
+        Raises:
+            ValueError: an image is none, or smaller than the window at every scale; or the classifier's weights are
+                broken.
         """
+        check_images(list(images), channels=(self.channels,))
         return [self._detect(image) for image in images]
 
     @torch.no_grad()
@@ -228,13 +238,15 @@ class SlidingWindowDetector(nn.Module):
         """Every window of every level: boxes (N, 4) in pixels of the image, and their logits (N, K).
 
         Args:
-            image: (C, H, W).
+            image: (C, H, W) in [0, 1].
 
         Raises:
-            ValueError: the image is not (C, H, W), or smaller than the window at every scale.
+            ValueError: this is no image (C, H, W), or it is smaller than the window at every scale.
         """
-        if image.ndim != 3:
-            raise ValueError(f"expected one image (C, H, W), got {tuple(image.shape)}; index the batch first")
+        check_image(image)
+        return self._windows(image)
+
+    def _windows(self, image: Tensor) -> tuple[Tensor, Tensor]:
         boxes, logits = [], []
         for scale in self.scales:
             level = resize(image, scale)  # (C, H', W')
@@ -243,7 +255,9 @@ class SlidingWindowDetector(nn.Module):
             ratio = torch.tensor(
                 [image.shape[2] / level.shape[2], image.shape[1] / level.shape[1]] * 2, device=image.device
             )  # not 1 / scale: sides are whole pixels
-            at = sliding_windows(level.shape[1:], window=self.window, stride=self.stride).to(image.device)
+            at = sliding_windows((level.shape[1], level.shape[2]), window=self.window, stride=self.stride).to(
+                image.device
+            )
             boxes.append(at * ratio)
             rows, columns = ((level.shape[1 + i] - self.window[i]) // self.stride + 1 for i in (0, 1))
             found = self.network(level[None])[0, :, :rows, :columns]  # a pool that leaves a rest has a row too many
@@ -255,8 +269,10 @@ class SlidingWindowDetector(nn.Module):
             )
         return torch.cat(boxes), torch.cat(logits)
 
+    @torch.no_grad()
     def _detect(self, image: Tensor) -> dict[str, Tensor]:
-        boxes, logits = self.windows(image)
+        boxes, logits = self._windows(image)
+        check_answers(logits)
         scores = logits.softmax(dim=1)[:, 1:]  # (N, K - 1), without the background
         rows, classes = (scores >= self.score_threshold).nonzero(as_tuple=True)
         boxes, scores, labels = boxes[rows], scores[rows, classes], classes + 1
@@ -279,67 +295,3 @@ def resize(image: Tensor, scale: float) -> Tensor:
     if size == list(image.shape[1:]):
         return image
     return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
-
-
-def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Boxes merged pair by pair, the best matching first, until none match; scores add up (OverFeat, section 4.4).
-
-    OverFeat's match score is "the sum of the distance between centers and the intersection area", without units. Here
-    both count in box sizes: the distance of the centres over the mean side, plus the share of the mean area that is
-    *not* common. It is 0 for equal boxes, at least 1 for boxes that do not meet. A pair is replaced by the mean of
-    its two boxes, weighted by score, so that a box merged of many windows does not jump when one more joins.
-
-    Args:
-        boxes: (N, 4) xyxy pixels.
-        scores: (N,) positive.
-        max_distance: pairs that match worse stay apart.
-
-    Returns:
-        boxes: (M, 4) merged boxes, the highest score first.
-        scores: (M,) sums of the scores that went into them.
-
-    Raises:
-        ValueError: a shape is wrong, or a score is not positive.
-
-    Example:
-        >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 20.0], [2.0, 0.0, 12.0, 20.0], [50.0, 0.0, 60.0, 20.0]])
-        >>> greedy_merge(boxes, torch.tensor([1.0, 1.0, 3.0]))
-        (tensor([[50.,  0., 60., 20.],
-                [ 1.,  0., 11., 20.]]), tensor([3., 2.]))
-    """
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
-            "give one score for each box"
-        )
-    if not (scores > 0).all():
-        raise ValueError("scores must be positive, got others; merge probabilities, not logits")
-    boxes, scores = boxes.clone(), scores.clone()
-    match = _match(boxes, boxes).fill_diagonal_(torch.inf)  # (N, N)
-    alive = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-    while alive.sum() > 1:
-        first, second = divmod(int(match.argmin()), len(boxes))  # the loop needs the pair's numbers
-        if match[first, second] > max_distance:
-            break
-        pair = torch.tensor([first, second], device=boxes.device)
-        boxes[first] = (boxes[pair] * scores[pair, None]).sum(0) / scores[pair].sum()
-        scores[first] += scores[second]
-        alive[second] = False
-        row = _match(boxes[first, None], boxes)[0].masked_fill(~alive, torch.inf)
-        row[first] = torch.inf
-        match[first], match[:, first] = row, row
-        match[second], match[:, second] = torch.inf, torch.inf
-    order = scores[alive].argsort(descending=True, stable=True)
-    return boxes[alive][order], scores[alive][order]
-
-
-def _match(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """(N, M) how badly two boxes match."""
-    sides1, sides2 = boxes1[:, 2:] - boxes1[:, :2], boxes2[:, 2:] - boxes2[:, :2]
-    centers1, centers2 = boxes1[:, :2] + sides1 / 2, boxes2[:, :2] + sides2 / 2
-    distance = (centers1[:, None] - centers2).norm(dim=2)  # (N, M)
-    mean_side = (sides1.mean(1)[:, None] + sides2.mean(1)) / 2
-    low = torch.maximum(boxes1[:, None, :2], boxes2[:, :2])
-    common = (torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:]) - low).clamp(min=0).prod(dim=2)
-    mean_area = (sides1.prod(1)[:, None] + sides2.prod(1)) / 2
-    return distance / mean_side + 1 - common / mean_area

@@ -6,7 +6,7 @@ import torch
 
 from labkit import checks
 from labkit.checks import mammogram_lab as subject
-from labkit.detection.image_auc import image_scores
+from labkit.detection.evaluation import image_scores
 
 
 def sizes_with_numpy(boxes, count):

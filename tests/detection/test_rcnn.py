@@ -1,9 +1,8 @@
 """R-CNN: cutting out, the three trainings, the whole; against torchvision and scikit-learn."""
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
+import torch.nn.functional as F
 from sklearn.svm import LinearSVC
 from torchvision import ops
 
@@ -54,11 +53,21 @@ def test_outside_the_image_is_zero():
     torch.testing.assert_close(crop[2:, 2:], torch.ones(6, 6), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [5, 16])
-def test_inside_the_image_it_is_torchvisions_roi_align_with_one_sample(size):
-    image, boxes = normal(3, 40, 57), boxes_in(40, 57, 12).clamp(min=1) + 0.25
-    expected = ops.roi_align(image[None], [boxes], size, sampling_ratio=1, aligned=True)
-    torch.testing.assert_close(crop_and_resize(image, boxes, size=size), expected, atol=1e-4, rtol=0)
+@pytest.mark.parametrize(("size", "context"), [(5, 0), (16, 0), (12, 3)])
+def test_it_is_a_bilinear_look_at_the_middle_of_each_pixel_and_zero_outside(size, context):
+    image = normal(3, 40, 57).double()
+    boxes = torch.cat(
+        [boxes_in(40, 57, 12), torch.tensor([[-9.0, -7, 12, 20], [40, 30, 70, 55], [0, 0, 57, 40]])]
+    ).double()
+    pixel = (torch.arange(size, dtype=torch.float64) + 0.5 - context) / (size - 2 * context)
+    x, y = (boxes[:, s, None] + pixel * (boxes[:, s + 2] - boxes[:, s])[:, None] for s in (0, 1))  # (R, size)
+    x, y = 2 * x / 57 - 1, 2 * y / 40 - 1
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    expected = F.grid_sample(image.expand(len(boxes), 3, 40, 57), grid, align_corners=False)
+    got = crop_and_resize(image, boxes, size=size, context=context)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=0)
+    close = crop_and_resize(image.float(), boxes.float(), size=size, context=context)
+    torch.testing.assert_close(close, expected.float(), atol=2e-5, rtol=0)
 
 
 def test_no_boxes_give_no_crops():
@@ -174,12 +183,12 @@ def test_an_svm_begins_with_something(options):
 
 
 @pytest.mark.parametrize("penalty", [0.1, 30.0])
-def test_ridge_is_scikit_learns(penalty):
+def test_ridge_solves_the_normal_equations(penalty):
     features, targets = normal(40, 5, seed=2) + 1, normal(40, 4, seed=3)
-    theirs = Ridge(alpha=penalty).fit(features.numpy(), targets.numpy())
-    weights = ridge(features, targets, penalty)
-    np.testing.assert_allclose(weights[:-1].T.numpy(), theirs.coef_, atol=1e-4)
-    np.testing.assert_allclose(weights[-1].numpy(), theirs.intercept_, atol=1e-4)
+    rows = torch.cat([features, torch.ones(40, 1)], dim=1).double()
+    cost = torch.diag(torch.tensor([penalty] * 5 + [0.0]).double())  # the bias is free
+    expected = torch.linalg.solve(rows.T @ rows + cost, rows.T @ targets.double())
+    torch.testing.assert_close(ridge(features, targets, penalty), expected.float(), atol=1e-5, rtol=0)
 
 
 def test_ridge_stands_features_that_never_fire():
@@ -280,3 +289,31 @@ def test_the_network_can_be_trained():
     crops, labels = torch.rand(6, 1, 24, 24), torch.tensor([0, 1, 2, 0, 1, 2])
     torch.nn.functional.cross_entropy(model(crops), labels).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: (255 * image).byte(), r"image 0 must be float32 .* write image.float\(\) / 255 for bytes"),
+        (lambda image: image[0], r"image 0 must be float32 \(C, H, W\), got shape \(30, 40\).* write image\[None\]"),
+        (lambda image: 255 * image, r"image 0 must be in \[0, 1\]"),
+        (lambda image: (image - 0.5) / 0.25, "the detector normalises it itself"),
+        (lambda image: image * torch.nan, "image 0 must be finite"),
+        (lambda image: image.expand(3, -1, -1), r"image 0 must have 1 channel\(s\), got 3"),
+    ],
+)
+def test_what_is_no_image_is_named(change, words):
+    model = RCNN(network(), normal(2, 16), torch.zeros(2))
+    image = torch.linspace(0, 1, 1200).reshape(1, 30, 40)
+    with pytest.raises(ValueError, match=words):
+        model([change(image)], [torch.tensor([[2.0, 3, 20, 25]])])
+
+
+@pytest.mark.parametrize("part", ["network.fc.1.weight", "svm_weights", "svm_biases", "box_weights"])
+def test_broken_weights_are_not_an_empty_image(part):
+    model = RCNN(network(), normal(2, 16), torch.zeros(2), normal(2, 17, 4))
+    state = model.state_dict()
+    state[part].view(-1)[0] = torch.nan
+    state["svm_biases"][1] += 9
+    with pytest.raises(ValueError, match="its weights are broken"):
+        model([torch.rand(1, 30, 40)], [torch.tensor([[2.0, 3, 20, 25]])])

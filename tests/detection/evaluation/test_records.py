@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from labkit.detection.records import check_records
+from labkit.detection.evaluation.records import check_records
 
 
 def check(detection, target=None):
@@ -25,7 +25,7 @@ def test_good_records_come_back_in_one_form():
     )
     assert detections[1]["boxes"].dtype == detections[1]["scores"].dtype == torch.float64
     assert detections[1]["labels"].tolist() == [1, 2]
-    assert list(targets[1]) == ["boxes"]
+    assert list(targets[1]) == ["boxes", "kinds"]
     assert check_records([], [], detection_keys=["boxes"], target_keys=[]) == ([], [])
 
 
@@ -81,3 +81,21 @@ def test_a_missing_key_is_named_with_its_image():
         check_records([{}, {}], [{}, {"excluded": torch.zeros(0)}], detection_keys=[], target_keys=[])
     with pytest.raises(ValueError, match="got 1 and 0; an image without detections"):
         check_records([{}], [], detection_keys=[], target_keys=[])
+
+
+def test_centres_of_two_and_three_dimensions_do_not_mix():
+    flat, deep = ({"centers": torch.zeros(2, d), "scores": torch.ones(2)} for d in (2, 3))
+    with pytest.raises(
+        ValueError, match=r'detections\[1\]\["centers"\] must have as many columns .* 2, got 3; give all'
+    ):
+        check_records([flat, deep], [{}, {}], detection_keys=["centers"], target_keys=[])
+    none = {"centers": torch.zeros(0, 2), "scores": torch.ones(0)}
+    with pytest.raises(ValueError, match="as many columns"):
+        check_records([deep, none], [{}, {}], detection_keys=["centers"], target_keys=[])
+
+
+def test_other_keys_are_handed_on_as_they_are():
+    detection = {"scores": torch.ones(2), "masks": torch.zeros(2, 3, 3), "name": "a"}
+    found, _ = check_records([detection], [{}], detection_keys=["scores"], target_keys=[])
+    assert list(found[0]) == ["scores", "masks", "name"]
+    assert found[0]["masks"] is not detection["masks"] or found[0]["masks"].equal(detection["masks"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign, box_iou
@@ -11,7 +12,7 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 from labkit.detection.backbone import Backbone
 from labkit.detection.faster_rcnn import FasterRCNN
 from labkit.detection.images import check_batch
-from labkit.detection.roi_head import DELTA_SPREAD
+from labkit.detection.roi_head import _decode_classes
 
 SIZES, RATIOS, CLASSES, MEAN, STD = (12.0, 24.0, 48.0), (0.5, 1.0, 2.0), 3, 0.4, 0.3
 NAMES = {  # ours -> torchvision's
@@ -153,24 +154,37 @@ def test_proposals_and_detections_are_torchvisions():
             torch.testing.assert_close(got[key], want[key], atol=1e-4, rtol=0)
 
 
-def test_deltas_spread_is_the_inverse_of_torchvisions_weights():
-    assert [1 / w for w in (10, 10, 5, 5)] == list(DELTA_SPREAD)
+def test_deltas_are_counted_in_torchvisions_units():
+    """What a head answers are deltas over their usual spread, as torchvision's coder has it."""
+    coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
+    proposals = torch.tensor([[4.0, 6.0, 30.0, 26.0], [50.0, 8.0, 90.0, 70.0]])
+    deltas = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(0))
+    expected = coder.decode(deltas.flatten(1), [proposals])  # (2, 1, 4)
+    torch.testing.assert_close(_decode_classes(deltas, proposals), expected, atol=1e-4, rtol=0)
 
 
-def test_it_learns_an_image_by_heart():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("seed", range(3))
+def test_it_learns_an_image_by_heart(seed):
+    """In fp32, with a rate that falls: at a constant one the weights run ahead of the running means of eval mode.
+
+    What came of that, a third box of 0.4 to 0.8, hung on the last digits of the processor's sums.
+    """
+    torch.manual_seed(seed)
     model = FasterRCNN(Backbone(), CLASSES, sizes=SIZES, rpn={"after_nms": (60, 60)}, head={"samples": 32})
     images, targets = batch()
     image, target = images[0] * 0.5 + 0.25, targets[0]
     for (x1, y1, x2, y2), label in zip(target["boxes"].int().tolist(), target["labels"].tolist(), strict=True):
         image[:, y1:y2, x1:x2] = 1.0 if label == 1 else 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=80)
     for _ in range(80):
         optimizer.zero_grad()
-        sum(model([image], [target]).values()).backward()
+        with torch.autocast("cpu", enabled=False):
+            sum(model([image], [target]).values()).backward()
         optimizer.step()
+        scheduler.step()
     found = model.eval()([image])[0]
-    sure = found["scores"] > 0.5
+    sure = found["scores"] > 0.5  # reached 0.95 or more for the two, 0.25 or less for others, in four seeds
     order = found["labels"][sure].argsort()
     assert found["labels"][sure][order].tolist() == [1, 2]
     assert box_iou(found["boxes"][sure][order], target["boxes"]).diagonal().min() > 0.5
@@ -284,3 +298,38 @@ def test_a_batch_is_checked_with_one_look():
     with Waits() as waits:
         check_batch(images, targets, stride=8, num_classes=CLASSES, channels=1)
         assert waits.count == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: (255 * image).byte(), r"write image.float\(\) / 255 for bytes"),
+        (lambda image: image * torch.nan, "image 0 must be finite, got NaN"),
+        (lambda image: (image - 0.5) / 0.25, "the detector normalises it itself"),
+        (lambda image: image.permute(1, 2, 0), r"channels come first: write image.permute\(2, 0, 1\)"),
+        (lambda image: image.numpy(), "image 0 must be a tensor, got ndarray"),
+    ],
+)
+def test_what_is_no_image_is_named_at_test_time_too(change, words):
+    with pytest.raises(ValueError, match=words):
+        ours().eval()([change(torch.linspace(0, 1, 2240).reshape(1, 40, 56))])
+
+
+@pytest.mark.parametrize(
+    "part", ["backbone.layers.0.weight", "rpn.objectness.bias", "rpn.deltas.bias", "roi_head.fc1.bias"]
+)
+def test_broken_weights_are_not_an_empty_image(part):
+    model = ours().eval()
+    model.state_dict()[part].view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="its weights are broken"):
+        model([good()[0]])
+
+
+def test_a_backbone_of_three_channels_takes_colour_as_it_is():
+    model = FasterRCNN(Backbone(3), 4).eval()
+    assert model.image_mean.tolist() == [0.5] * 3
+    assert set(model([torch.rand(3, 40, 56)])[0]) == {"boxes", "labels", "scores"}
+    with pytest.raises(ValueError, match=r"write image.expand\(3, -1, -1\) to make a grey one coloured"):
+        model([torch.rand(1, 40, 56)])
+    with pytest.raises(ValueError, match="image_mean must hold 1 or 3 numbers, got 2"):
+        FasterRCNN(Backbone(3), 4, image_mean=(0.5, 0.4))

@@ -19,95 +19,16 @@ from itertools import product
 import numpy as np
 import torch
 from skimage.color import rgb2hsv, rgb2lab
-from skimage.filters import gaussian
-from skimage.segmentation import felzenszwalb
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
 
-from labkit.detection.baseline_proposals import at_working_size, channels_last, check_count, check_image, label_boxes
+from labkit.detection.proposals.baselines import at_working_size, channels_last, check_count, check_image
+from labkit.detection.proposals.segments import describe_pixels, pairs_of, segment_pixels
 
 SIMILARITIES = ("colour", "texture", "size", "fill")
 # mixes and colour spaces of the paper's "fast" search (section 3.3)
 MIXES = (SIMILARITIES, ("texture", "size", "fill"))
 SPACES = ("lab", "hsv")
-COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8  # section 3.2 of the paper, as is the smoothing by 0.8 pixels
-
-
-def segment(image: Tensor, *, scale: float, min_size: int = 20) -> Tensor:
-    """Labels of the small regions that grouping starts from.
-
-    Args:
-        image: (C, H, W) float in [0, 1].
-        scale: larger gives larger regions; the paper's k, for intensities counted up to 255.
-        min_size: pixels; smaller regions join a neighbour.
-
-    Returns:
-        (H, W) int64 labels 0 to n - 1.
-
-    Raises:
-        ValueError: the image is not (C, H, W) in [0, 1].
-
-    Example:
-        >>> image = torch.zeros(1, 20, 30); image[:, 5:15, 10:20] = 1
-        >>> segment(image, scale=50, min_size=60).unique()
-        tensor([0, 1])
-    """
-    check_image(image)
-    return torch.from_numpy(_segment(channels_last(image), scale, min_size))
-
-
-def describe_regions(image: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What the four similarities compare: size, box, colour and texture of each region.
-
-    Colour is a histogram of 25 bins a channel; texture one of 10 bins for the slope (Gaussian derivative, 1 pixel wide)
-    in each of 8 directions and each channel.
-
-    Args:
-        image: (C, H, W) float in [0, 1].
-        labels: (H, W) int64, every number from 0 to n - 1.
-
-    Returns:
-        Regions, float64: `size` (n,), `box` (n, 4), `colour` (n, 25 C), `texture` (n, 80 C).
-
-    Raises:
-        ValueError: a shape is wrong.
-
-    Example:
-        >>> image = torch.zeros(1, 8, 10); labels = torch.zeros(8, 10, dtype=torch.int64); labels[2:5, 4:9] = 1
-        >>> describe_regions(image, labels)["box"]
-        tensor([[ 0.,  0., 10.,  8.],
-                [ 4.,  2.,  9.,  5.]], dtype=torch.float64)
-    """
-    check_image(image)
-    _check_labels(labels)
-    if labels.shape != image.shape[1:]:
-        raise ValueError(
-            f"labels must have the image's shape {tuple(image.shape[1:])}, got {tuple(labels.shape)}; segment it"
-        )
-    regions = _describe(channels_last(image), labels.cpu().numpy())
-    return {name: torch.from_numpy(value) for name, value in regions.items()}
-
-
-def neighbouring_pairs(labels: Tensor) -> Tensor:
-    """Pairs of regions that share an edge of a pixel: the region adjacency graph.
-
-    Args:
-        labels: (H, W) int64.
-
-    Returns:
-        (P, 2) int64, each pair once, the smaller number first, sorted.
-
-    Raises:
-        ValueError: labels are not (H, W) int64.
-
-    Example:
-        >>> neighbouring_pairs(torch.tensor([[0, 0, 1], [2, 2, 1]]))
-        tensor([[0, 1],
-                [0, 2],
-                [1, 2]])
-    """
-    _check_labels(labels)
-    return torch.from_numpy(_neighbouring_pairs(labels.cpu().numpy()))
 
 
 def merge_similarity(first: dict[str, Tensor], second: dict[str, Tensor], image_size: float) -> Tensor:
@@ -185,6 +106,7 @@ def group_regions(
 
     Example:
         >>> labels = torch.zeros(8, 9, dtype=torch.int64); labels[:, 3:] = 1; labels[:, 4:] = 2
+        >>> from labkit.detection.proposals.segments import describe_regions, neighbouring_pairs
         >>> regions = describe_regions(torch.zeros(1, 8, 9), labels)
         >>> group_regions(regions, neighbouring_pairs(labels))[1]
         tensor([[0, 1],
@@ -246,8 +168,8 @@ def selective_search(
     spaces = SPACES if pixels.shape[2] == 3 else ("grey",)
     for space, k in product(spaces, scales):
         view = _in_space(pixels, space)
-        labels = _segment(view, k, min_size)
-        regions, pairs = _describe(view, labels), _neighbouring_pairs(labels)
+        labels = segment_pixels(view, k, min_size)
+        regions, pairs = describe_pixels(view, labels), pairs_of(labels)
         for mix in MIXES:
             boxes, _ = _group(regions, pairs, mix)
             found.append(torch.from_numpy(boxes))
@@ -259,60 +181,11 @@ def selective_search(
     return boxes[keep].to(image.device), scores[keep].to(image.device)
 
 
-def _check_labels(labels: Tensor) -> None:
-    if labels.ndim != 2 or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be (H, W) int64, got {tuple(labels.shape)} {labels.dtype}; write labels.long()")
-
-
 def _in_space(pixels: np.ndarray, space: str) -> np.ndarray:
     """The picture in another colour space, each channel in [0, 1]."""
     if space == "lab":  # L reaches from 0 to 100, a and b of RGB colours from about -108 to 99
         return np.clip(rgb2lab(pixels) / (100, 216, 216) + (0, 0.5, 0.5), 0, 1)
     return rgb2hsv(pixels) if space == "hsv" else pixels
-
-
-def _segment(pixels: np.ndarray, scale: float, min_size: int) -> np.ndarray:
-    return felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=min_size, channel_axis=2).astype(np.int64)
-
-
-def _describe(pixels: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    n = int(labels.max()) + 1
-    size = np.bincount(labels.ravel(), minlength=n).astype(np.float64)
-    channels = list(np.moveaxis(pixels, 2, 0))
-    colour = _histograms(channels, labels, n, COLOUR_BINS)
-    texture = _histograms(_slopes(channels), labels, n, TEXTURE_BINS)
-    return {"size": size, "box": label_boxes(labels), "colour": colour, "texture": texture}
-
-
-def _slopes(channels: list[np.ndarray]) -> list[np.ndarray]:
-    """Upward slope of each channel in each direction, in [0, 1]; a derivative is steered by cosine and sine."""
-    angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    slopes = []
-    for channel in channels:
-        along_y, along_x = np.gradient(gaussian(channel, sigma=1.0))
-        # a step from 0 to 1 has the slope 1 / sqrt(2 pi) under a Gaussian of 1 pixel
-        slopes += [np.clip((np.cos(a) * along_x + np.sin(a) * along_y) * np.sqrt(2 * np.pi), 0, 1) for a in angles]
-    return slopes
-
-
-def _histograms(maps: list[np.ndarray], labels: np.ndarray, n: int, bins: int) -> np.ndarray:
-    """(n, bins * len(maps)) histograms of maps in [0, 1] inside each region, each row summing to 1."""
-    counts = [
-        np.bincount((labels * bins + np.minimum((m * bins).astype(np.int64), bins - 1)).ravel(), minlength=n * bins)
-        for m in maps
-    ]
-    table = np.concatenate([c.reshape(n, bins) for c in counts], axis=1)
-    return table / table.sum(axis=1, keepdims=True)
-
-
-def _neighbouring_pairs(labels: np.ndarray) -> np.ndarray:
-    sides = [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]
-    first, second = (np.concatenate([side[i].ravel() for side in sides]) for i in (0, 1))
-    differ = first != second
-    low, high = np.minimum(first, second)[differ], np.maximum(first, second)[differ]
-    n = int(labels.max()) + 1
-    codes = np.unique(low * n + high)
-    return np.stack([codes // n, codes % n], axis=1)  # (P, 2)
 
 
 def _group(
@@ -321,7 +194,7 @@ def _group(
     n = len(regions["size"])
     image_size = regions["size"].sum()
     table = {name: np.concatenate([value, np.zeros((n - 1, *value.shape[1:]))]) for name, value in regions.items()}
-    neighbours = [set() for _ in range(2 * n - 1)]
+    neighbours: list[set[int]] = [set() for _ in range(2 * n - 1)]
     for i, j in pairs.tolist():
         neighbours[i].add(j)
         neighbours[j].add(i)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou
@@ -15,6 +16,7 @@ from labkit.detection.proposals import (
     recall_by_count,
     recall_by_iou,
     repeatability,
+    selective_search,
 )
 
 BOXES = [
@@ -98,9 +100,11 @@ def test_without_any_truth_there_is_no_recall():
 def test_bad_proposals_are_told():
     with pytest.raises(ValueError, match="got 2 for 3 targets"):
         best_overlaps(BOXES[:2], TARGETS)
-    with pytest.raises(ValueError, match="proposals must have x1 < x2"):
+    with pytest.raises(ValueError, match="proposals of image 0 must have x1 < x2"):
         best_overlaps([torch.tensor([[4.0, 0.0, 4.0, 5.0]])], TARGETS[:1])
-    with pytest.raises(ValueError, match=r"proposals must have shape \(N, 4\), got \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"proposals of image 0 must have shape \(N, 4\), got \(4,\); write proposals\[None\]"
+    ):
         best_overlaps([torch.ones(4)], TARGETS[:1])
 
 
@@ -205,3 +209,35 @@ def test_a_method_without_boxes():
 def test_bad_changes_are_told(change, amount, message):
     with pytest.raises(ValueError, match=message):
         repeatability(thirds, IMAGE, change=change, amount=amount)
+
+
+def test_boxes_and_scores_together_are_no_boxes():
+    truth = [{"boxes": torch.tensor([[4.0, 3.0, 20.0, 15.0]])}]
+    both = selective_search(torch.rand(1, 30, 40), count=5)
+    with pytest.raises(
+        ValueError, match=r"proposals of image 0 .* got a tuple; .* gives \(boxes, scores\): take \[0\]"
+    ):
+        proposal_recall([both], truth)
+    assert proposal_recall([both[0]], truth) in (0.0, 1.0)
+
+
+def test_numpys_whole_numbers_count():
+    assert len(selective_search(torch.rand(1, 30, 40), count=np.int64(3))[0]) <= 3
+    with pytest.raises(ValueError, match="count must be a positive whole number, got True"):
+        selective_search(torch.rand(1, 30, 40), count=True)
+
+
+def test_a_rounding_error_beyond_white_is_white():
+    image = torch.rand(3, 30, 40)
+    over = image.clone()
+    image[:, :9, :9], over[:, :9, :9] = 1.0, 1.0 + 2e-7
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    expected, got = (selective_search(i, generator=g)[0] for i, g in zip((image, over), draws, strict=True))
+    assert torch.equal(got, expected)
+
+
+def test_a_method_that_makes_no_boxes_is_named():
+    with pytest.raises(ValueError, match="boxes of the method must be finite"):
+        repeatability(
+            lambda image: (torch.full((1, 4), torch.nan), None), torch.rand(1, 30, 40), change="blur", amount=1
+        )

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from labkit.detection.bootstrap import group_rows
-from labkit.detection.records import Record, check_records
+from labkit.bootstrap import group_rows
+from labkit.detection.evaluation.records import Record, check_records
 
 
 class ImageScores(NamedTuple):
@@ -37,7 +36,7 @@ def image_scores(
 
     Args:
         detections: one dict an image with `scores` (and `labels`, with `label`).
-        targets: one dict an image with `labels`; `excluded` (T,) is optional.
+        targets: one dict an image with `labels`, of which 0 is background; `excluded` (T,) is optional.
         label: class whose detections and truths count. None takes all.
         groups: (n,) integer of each image.
 
@@ -49,6 +48,7 @@ def image_scores(
             image.
 
     Example:
+        >>> import torch
         >>> detections = [{"scores": torch.tensor([0.25, 0.75])}, {"scores": torch.zeros(0)}]
         >>> targets = [{"labels": torch.tensor([1])}, {"labels": torch.zeros(0, dtype=torch.long)}]
         >>> image_scores(detections, targets, groups=[7, 7])
@@ -74,7 +74,7 @@ def image_scores(
 
 
 def _has_truth(target: Record, label: int | None) -> bool:
-    counts = torch.ones_like(target["labels"], dtype=torch.bool) if label is None else target["labels"] == label
+    counts = target["labels"] != 0 if label is None else target["labels"] == label  # 0 is background
     if "excluded" in target:
         counts = counts & ~target["excluded"]
     return bool(counts.any())
@@ -85,26 +85,39 @@ def roc_auc(scores: np.ndarray | Tensor, positive: np.ndarray | Tensor) -> float
 
     Args:
         scores: (n,) higher is more suspicious.
-        positive: (n,) bool.
+        positive: (n,) bool, or 0 and 1.
 
     Returns:
         0 to 1; nan where there are only positives or only negatives, since there is no pair to compare.
+
+    Raises:
+        ValueError: a shape is wrong, a score is nan, or positive holds something else.
 
     Example:
         >>> roc_auc(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))
         0.875
     """
-    scores, positive = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
-    if scores.ndim != 1 or scores.shape != positive.shape or np.isnan(scores).any():
-        raise ValueError(
-            f"scores and positive must be (n,) without nan, got {scores.shape} and {positive.shape}; drop nan"
-        )
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; equal scores share their mean rank
-    positives, negatives = positive.sum(), (~positive).sum()
-    if positives == 0 or negatives == 0:
+    from sklearn.metrics import roc_auc_score  # here, so that whoever needs no AUC does not wait for it
+
+    scores, truth = (_array(values) for values in (scores, positive))
+    if scores.ndim != 1 or scores.shape != truth.shape:
+        raise ValueError(f"scores and positive must both be (n,), got {scores.shape} and {truth.shape}; pair them")
+    scores = scores.astype(float)
+    if np.isnan(scores).any():
+        raise ValueError("scores must not be nan, got some; look for a division by zero, or drop those images")
+    if truth.dtype != bool:
+        if truth.dtype.kind not in "iuf" or not np.isin(truth, (0, 1)).all():
+            got = np.unique(truth)[:4].tolist()
+            raise ValueError(f"positive must be bool, or 0 and 1, got {got}; write labels == 2 for a positive class 2")
+        truth = truth.astype(bool)
+    if truth.all() or not truth.any():
         return float("nan")
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    _, ranks = np.unique(scores, return_inverse=True)  # an infinite score is a rank like any other
+    return float(roc_auc_score(truth, ranks))
+
+
+def _array(values: np.ndarray | Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def image_auc(
@@ -129,6 +142,7 @@ def image_auc(
         ValueError: as `image_scores`.
 
     Example:
+        >>> import torch
         >>> detections = [{"scores": torch.tensor([0.8])}, {"scores": torch.zeros(0)}]
         >>> targets = [{"labels": torch.tensor([1])}, {"labels": torch.zeros(0, dtype=torch.long)}]
         >>> image_auc(detections, targets)

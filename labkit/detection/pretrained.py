@@ -1,10 +1,11 @@
 """What comes with the course already trained: a backbone to start from, and detectors ready to look.
 
-Recipes and figures stand beside the weights in `data/weights`.
+The figures stand beside the weights in `labkit/trained_weights`, the recipes in `data/weights`.
 """
 
 import torch
 
+from labkit.detection.anchors import AnchorShapes
 from labkit.detection.backbone import Backbone, FilmBackbone
 from labkit.detection.fast_rcnn import FastRCNN
 from labkit.detection.faster_rcnn import FasterRCNN
@@ -14,10 +15,10 @@ from labkit.weights import load_weights
 
 # At 1 mm a pixel nine of ten lesions have sizes from 8 to 37 px, half of them up to 17, and ratios from 0.73 to 1.36,
 # so that a square fits them. With three ratios mAP was no better.
-LESIONS = {"sizes": (6, 9, 14, 21, 34), "aspect_ratios": (1.0,)}
+LESIONS: AnchorShapes = {"sizes": (6, 9, 14, 21, 34), "aspect_ratios": (1.0,)}
 
 # At 320 x 240: platelets about 20 px, red cells 50, white cells 60 to 120.
-CELLS = {"sizes": (20, 36, 52, 76, 108), "aspect_ratios": (0.7, 1.0, 1.4)}
+CELLS: AnchorShapes = {"sizes": (20, 36, 52, 76, 108), "aspect_ratios": (0.7, 1.0, 1.4)}
 
 
 def cell_detector(*, pretrained: bool = True) -> FasterRCNN:
@@ -59,22 +60,28 @@ def film_backbone(*, frozen: bool = True) -> FilmBackbone:
     return classifier.backbone.freeze_fine() if frozen else classifier.backbone
 
 
-def lesion_detector(backbone: FilmBackbone | None = None, *, pool_size: int = 7) -> FasterRCNN:
-    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant.
+def lesion_detector(
+    backbone: FilmBackbone | None = None, *, pretrained: bool | None = None, pool_size: int = 7
+) -> FasterRCNN:
+    """Faster R-CNN for phantom films of 1 mm a pixel: 1 benign, 2 malignant; in eval mode.
 
     Notebook 08 trains its smaller sister, with `pool_size` 5 and the fine half frozen.
 
     Args:
-        backbone: for a detector to be trained, such as `film_backbone()`; without one the shipped detector comes, in
-            eval mode.
+        backbone: for a detector to be trained, such as `film_backbone()`.
+        pretrained: load the shipped weights; without them only the backbone is trained. By default they are loaded
+            unless a backbone is given.
         pool_size: cells a side that proposals are pooled to; 5 train in three quarters of the time.
 
     Example:
-        >>> lesion_detector(film_backbone()).num_classes
+        >>> lesion_detector(pretrained=False).num_classes
         3
     """
+    pretrained = backbone is None if pretrained is None else pretrained
+    if backbone is None:
+        backbone = FilmBackbone() if pretrained else film_backbone()
     model = FasterRCNN(
-        backbone or FilmBackbone(),
+        backbone,
         3,
         **LESIONS,
         iou_threshold=0.3,
@@ -82,10 +89,9 @@ def lesion_detector(backbone: FilmBackbone | None = None, *, pool_size: int = 7)
         rpn={"positive_iou": 0.6, "samples": 128, "before_nms": (400, 300), "after_nms": (150, 100)},
         head={"samples": 48, "pool_size": pool_size},
     )
-    if backbone is None:
+    if pretrained:
         load_weights(model, "faster_rcnn_films")
-        model.eval()
-    return model
+    return model.eval()
 
 
 def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
@@ -105,10 +111,19 @@ def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
     return model.eval()
 
 
-def rcnn() -> RCNN:
-    """R-CNN for phantom films, trained by the steps of notebook 06 on larger crops, of 48 pixels; in eval mode."""
-    network = RegionNetwork(FilmBackbone(), 3)
+def rcnn(*, pretrained: bool = True) -> RCNN:
+    """R-CNN for phantom films, trained by the steps of notebook 06 on larger crops, of 48 pixels; in eval mode.
+
+    Args:
+        pretrained: load the shipped weights; without them only the backbone is trained.
+
+    Example:
+        >>> rcnn(pretrained=False).svm_weights.shape
+        torch.Size([2, 128])
+    """
+    network = RegionNetwork(FilmBackbone() if pretrained else film_backbone(), 3)
     hidden = network.logits.in_features
     model = RCNN(network, torch.zeros(2, hidden), torch.zeros(2), torch.zeros(2, hidden + 1, 4))
-    load_weights(model, "rcnn_films")
-    return model
+    if pretrained:
+        load_weights(model, "rcnn_films")
+    return model.eval()

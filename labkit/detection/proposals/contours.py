@@ -18,7 +18,7 @@ from skimage.measure import label
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
 
-from labkit.detection.baseline_proposals import (
+from labkit.detection.proposals.baselines import (
     at_working_size,
     channels_last,
     check_count,
@@ -91,6 +91,12 @@ def score_boxes(boxes: Tensor, contours: Tensor, strength: Tensor) -> Tensor:
         >>> score_boxes(boxes, contours, (contours > 0).float()) * torch.tensor([30.0, 24.0]) ** 1.5
         tensor([ 4., -2.])
     """
+    device = boxes.device
+    boxes, contours, strength = (
+        boxes.cpu(),
+        contours.cpu(),
+        strength.cpu(),
+    )  # sums are in float64, which not all GPUs know
     integral = torch.nn.functional.pad(strength.double(), (1, 0, 1, 0)).cumsum(0).cumsum(1)  # (H + 1, W + 1)
     rounded, quarter = boxes.round(), (boxes[:, 2:] - boxes[:, :2]) / 4
     middle = torch.cat([boxes[:, :2] + quarter, boxes[:, 2:] - quarter], dim=1).round()
@@ -99,7 +105,7 @@ def score_boxes(boxes: Tensor, contours: Tensor, strength: Tensor) -> Tensor:
     whole = torch.cat([_contains(block, extent) @ weight.float() for block in rounded.split(BLOCK)])
     perimeter = 2 * (boxes[:, 2:] - boxes[:, :2]).sum(1)
     crossing = _sums(integral, rounded) - whole
-    return (whole - crossing - _sums(integral, middle)) / perimeter**KAPPA
+    return ((whole - crossing - _sums(integral, middle)) / perimeter**KAPPA).to(device)
 
 
 def edge_boxes(

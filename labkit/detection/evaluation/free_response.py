@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from labkit.detection.records import Record, check_records
+from labkit.detection.evaluation.records import Record, check_records
 
 HitRule = Callable[[Record, Record], Tensor]
 
@@ -127,7 +127,7 @@ def froc_marks(
             optional.
         hit: which marks are on which truths.
         label: class whose marks and truths count; excluded findings of any class stay excluded. None takes
-            all.
+            all; a truth labelled 0 is background and no lesion.
 
     Returns:
         One FrocMarks an image.
@@ -155,7 +155,9 @@ def froc_marks(
 
 
 def _select(record: Record, rows: Tensor) -> Record:
-    return {key: value[rows] for key, value in record.items()}
+    """The chosen rows of every tensor that has a row a mark; what else a hit rule of one's own reads stays."""
+    has_rows = {key: isinstance(value, Tensor) and value.shape[:1] == rows.shape for key, value in record.items()}
+    return {key: value[rows] if has_rows[key] else value for key, value in record.items()}
 
 
 def _image_marks(image: int, detection: Record, target: Record, hit: HitRule, label: int | None) -> FrocMarks:
@@ -170,8 +172,13 @@ def _image_marks(image: int, detection: Record, target: Record, hit: HitRule, la
             f"hit must return a bool tensor of {(len(scores), truths)} (marks, truths) for image {image}, "
             f"got {hits.dtype} of {tuple(hits.shape)}; compare marks[:, None] with truths[None]"
         )
+    hits = hits.cpu()
     excluded = target.get("excluded", torch.zeros(truths, dtype=torch.bool))
-    counts = ~excluded if label is None else ~excluded & (target["labels"] == label)
+    counts = ~excluded
+    if label is not None:
+        counts = counts & (target["labels"] == label)
+    elif "labels" in target:
+        counts = counts & (target["labels"] != 0)  # 0 is background: no lesion
     found = torch.where(hits[:, counts], scores[:, None], -torch.inf)  # (D, lesions)
     best = found.amax(dim=0) if len(scores) else found.new_full((int(counts.sum()),), -torch.inf)
     return FrocMarks(best.numpy(), scores[~hits[:, counts | excluded].any(dim=1)].numpy())

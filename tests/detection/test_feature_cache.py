@@ -1,10 +1,11 @@
 """Features on disk: a round trip, and every file that must be refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from labkit.detection.backbone import Backbone
@@ -118,3 +119,22 @@ def test_rows_must_belong_to_proposals(made, tmp_path):
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_features(tmp_path / "none", network=nn.Linear(2, 1), proposals=[])
+
+
+@pytest.mark.parametrize("missing", ["counts", "features"])
+def test_a_file_without_a_part_is_named(made, missing):
+    path, network, proposals, _, _ = made
+    data = path.read_bytes()
+    notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    tensors = load_file(path)
+    del tensors[missing]
+    save_file(tensors, path, notes)
+    with pytest.raises(ValueError, match="must be a file of save_features"):
+        load_features(path, network=network, proposals=proposals)
+
+
+def test_a_path_may_begin_at_home(made, monkeypatch):
+    path, network, proposals, _, _ = made
+    monkeypatch.setenv("HOME", str(path.parent))
+    monkeypatch.setenv("USERPROFILE", str(path.parent))
+    assert len(load_features(f"~/{path.name}", network=network, proposals=proposals)) == len(proposals)

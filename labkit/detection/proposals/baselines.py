@@ -10,6 +10,7 @@ Taught in notebook 05.
 """
 
 import math
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -17,48 +18,36 @@ from skimage.segmentation import slic
 from skimage.transform import resize
 from torch import Tensor
 
+from labkit.detection import images
 from labkit.detection.boxes import check_boxes
 
+ROUNDING = 1e-4  # grey values
 RATIOS = (0.5, 1.0, 2.0)  # height / width of windows
 SMALLEST_WINDOW = 1 / 16  # of the image's square root of area; as many sizes as doublings fit below the whole image
 
 
 def check_image(image: Tensor) -> None:
-    """Nothing, when the image is (1, H, W) or (3, H, W), floating, finite and in [0, 1]; else a `ValueError`.
+    """Nothing, when a method can look at the image: grey or RGB, at least 8 pixels a side, in [0, 1]; else an error.
 
     Example:
         >>> check_image(torch.zeros(40, 60))
         Traceback (most recent call last):
-        ValueError: image must have shape (1, H, W) or (3, H, W), got (40, 60); write image[None] for a grey one
+        ValueError: image must be floating point (C, H, W), got shape (40, 60), torch.float32; write image[None] for a
+            grey one
     """
-    if not isinstance(image, Tensor):
-        raise ValueError(f"image must be a tensor, got {type(image).__name__}; write torch.as_tensor(image)")
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        cure = "write image[None] for a grey one" if image.ndim == 2 else "give one image, channels first"
-        raise ValueError(f"image must have shape (1, H, W) or (3, H, W), got {tuple(image.shape)}; {cure}")
-    if min(image.shape[1:]) < 8:
-        size = f"{image.shape[1]} x {image.shape[2]} (H x W)"
-        raise ValueError(f"image must have at least 8 pixels a side, got {size}; enlarge it first")
-    if not image.is_floating_point():
-        raise ValueError(
-            f"image must be floating point in [0, 1], got {image.dtype}; write image / 255 for 8-bit values"
-        )
-    low, high = image.aminmax()
-    if not (low >= 0 and high <= 1):  # False for NaN too
-        raise ValueError(
-            f"image must lie in [0, 1], got {low:.4g} to {high:.4g}; rescale with the range of its own unit"
-        )
+    # interpolation may leave [0, 1] by a rounding error; `channels_last` cuts that off
+    images.check_image(image, channels=(1, 3), least_side=8, low=-ROUNDING, high=1 + ROUNDING, any_float=True)
 
 
 def check_count(count: int) -> None:
     """Nothing, when count is a positive whole number; else a `ValueError`."""
-    if not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
         raise ValueError(f"count must be a positive whole number, got {count!r}; it is the number of proposals wanted")
 
 
 def channels_last(image: Tensor) -> np.ndarray:
     """(H, W, C) float64 array of an image (C, H, W), as scikit-image takes it."""
-    return image.detach().cpu().double().permute(1, 2, 0).numpy()  # (H, W, C)
+    return image.detach().cpu().double().clamp(0, 1).permute(1, 2, 0).numpy()  # (H, W, C)
 
 
 def at_working_size(pixels: np.ndarray, longest: int) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -219,7 +208,7 @@ def _check(image: Tensor, count: int, examples: Tensor) -> Tensor:
     """(N, 4) centre x, centre y, square root of area, log of height / width of the examples."""
     check_image(image)
     check_count(count)
-    check_boxes(examples, name="examples", image_size=tuple(image.shape[1:]))
+    check_boxes(examples, name="examples", image_size=(image.shape[1], image.shape[2]))
     if not len(examples):
         raise ValueError(
             "examples must hold at least one box, got none; give true boxes of training images of this size"

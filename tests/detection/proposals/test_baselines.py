@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.measure import regionprops
 
-from labkit.detection.baseline_proposals import (
+from labkit.detection.proposals.baselines import (
     at_working_size,
     gaussian_boxes,
     label_boxes,

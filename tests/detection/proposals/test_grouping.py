@@ -8,8 +8,7 @@ from skimage.segmentation import felzenszwalb
 from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
-from labkit.detection.selective_search import (
-    SIMILARITIES,
+from labkit.detection.proposals import (
     describe_regions,
     group_regions,
     merge_regions,
@@ -18,6 +17,7 @@ from labkit.detection.selective_search import (
     segment,
     selective_search,
 )
+from labkit.detection.proposals.grouping import SIMILARITIES
 
 
 def picture(channels=3, height=60, width=84) -> torch.Tensor:
@@ -229,14 +229,14 @@ def test_an_image_of_one_colour_gives_itself():
     [
         (
             lambda: selective_search(torch.zeros(20, 30)),
-            r"shape \(1, H, W\) or \(3, H, W\), got \(20, 30\); write image",
+            r"\(C, H, W\), got shape \(20, 30\), torch.float32; write image",
         ),
         (lambda: selective_search(torch.zeros(2, 3, 20, 30)), "give one image, channels first"),
         (lambda: selective_search(np.zeros((3, 20, 30))), "must be a tensor, got ndarray"),
-        (lambda: selective_search(torch.zeros(3, 20, 30, dtype=torch.uint8)), "write image / 255"),
-        (lambda: selective_search(torch.full((1, 20, 30), 255.0)), r"must lie in \[0, 1\], got 255 to 255"),
-        (lambda: selective_search(torch.full((1, 20, 30), float("nan"))), r"must lie in \[0, 1\], got nan"),
-        (lambda: selective_search(torch.zeros(1, 5, 30)), "at least 8 pixels a side, got 5 x 30"),
+        (lambda: selective_search(torch.zeros(3, 20, 30, dtype=torch.uint8)), r"write image.float\(\) / 255"),
+        (lambda: selective_search(torch.full((1, 20, 30), 255.0)), r"must be in \[0, 1\], got 255 to 255"),
+        (lambda: selective_search(torch.full((1, 20, 30), float("nan"))), "must be finite, got NaN"),
+        (lambda: selective_search(torch.zeros(1, 5, 30)), "at least 8 x 8 pixels, got 5 x 30"),
         (lambda: selective_search(picture(), count=0), "count must be a positive whole number, got 0"),
         (
             lambda: describe_regions(picture(), torch.zeros(4, 5, dtype=torch.int64)),

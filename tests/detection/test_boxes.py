@@ -196,3 +196,26 @@ def test_rows_must_correspond():
 def test_soft_nms_refuses(scores, sigma, message):
     with pytest.raises(ValueError, match=message):
         soft_nms(random_boxes(3), scores, sigma=sigma, score_threshold=0.1)
+
+
+TWO = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]])
+
+
+def test_soft_nms_asks_for_floating_scores():
+    with pytest.raises(ValueError, match=r"scores must be floating point, got torch.int64; write scores.float\(\)"):
+        soft_nms(TWO, torch.tensor([90, 80, 70]), sigma=0.5, score_threshold=0.1)
+
+
+def test_soft_nms_keeps_boxes_without_area():
+    points = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [9, 9, 9, 12]])
+    keep, scores = soft_nms(points, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=0.1)
+    assert keep.tolist() == [0, 1, 2]  # they overlap nothing, not even one another
+    torch.testing.assert_close(scores, torch.tensor([0.9, 0.8, 0.7]))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -5.0])
+def test_soft_nms_refuses_what_is_no_box(value):
+    boxes = TWO.clone()
+    boxes[1, 2] = value
+    with pytest.raises(ValueError, match=r"finite with x1 <= x2 and y1 <= y2, got .* in row 1"):
+        soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=0.1)

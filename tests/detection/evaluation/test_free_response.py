@@ -228,3 +228,34 @@ def test_luna16_scores_are_those_published(real_data):
         generator=torch.Generator().manual_seed(0),
     )
     assert 0.80 < low < 0.842 < high < 0.88
+
+
+def test_a_hit_rule_of_ones_own_sees_its_own_keys():
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, :3], masks[1, 3:] = True, True
+    detection = {
+        "scores": torch.tensor([0.9, 0.8]),
+        "labels": torch.tensor([1, 2]),
+        "masks": masks,
+        "spacing": (0.7, 0.7),
+    }
+    target = {"labels": torch.tensor([1]), "masks": masks[:1], "name": "film 7"}
+
+    def rule(marks, truths):
+        assert marks["spacing"] == (0.7, 0.7)
+        assert truths["name"] == "film 7"
+        return (marks["masks"][:, None] & truths["masks"][None]).flatten(2).any(dim=2)
+
+    for label in (None, 1):
+        curve = froc([detection], [target], hit=rule, label=label)
+        assert curve.sensitivity.tolist()[-1] == 1
+        assert curve.false_positives.tolist()[-1] == (1 if label is None else 0)
+
+
+def test_truths_labelled_background_are_no_lesions():
+    box = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    detection = {"scores": torch.tensor([0.9]), "boxes": box}
+    target = {"boxes": box, "labels": torch.tensor([0])}
+    curve = froc([detection], [target], hit=hit_iou(0.5))
+    assert curve.lesions == 0
+    assert curve.false_positives[-1] == 1

@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_iou
 
 from labkit.detection.boxes import check_boxes
-from labkit.detection.edge_boxes import KAPPA, edge_boxes, find_contours, score_boxes
+from labkit.detection.proposals.contours import KAPPA, edge_boxes, find_contours, score_boxes
 
 
 def picture(height=60, width=90) -> torch.Tensor:
@@ -91,7 +91,7 @@ def test_an_image_without_edges_has_proposals_without_merit():
     [
         (lambda: edge_boxes(torch.zeros(20, 30)), "write image"),
         (lambda: edge_boxes(torch.zeros(1, 20, 30), count=-1), "count must be a positive whole number"),
-        (lambda: find_contours(2 * torch.ones(1, 20, 30)), r"must lie in \[0, 1\]"),
+        (lambda: find_contours(2 * torch.ones(1, 20, 30)), r"must be in \[0, 1\]"),
     ],
 )
 def test_bad_input_is_told(call, message):

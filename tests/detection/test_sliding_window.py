@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torchvision import ops
 
+from labkit.detection.non_maximum_suppression import greedy_merge
 from labkit.detection.sliding_window import (
     SlidingWindowDetector,
     convolutionalize,
     fc_to_conv,
-    greedy_merge,
     receptive_fields,
     resize,
     sliding_windows,
@@ -224,7 +224,7 @@ def test_suppression_is_by_class_and_best_first():
 
 
 def test_bad_input_is_told():
-    with pytest.raises(ValueError, match=r"expected one image \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"image must be float32 \(C, H, W\)"):
         spot_detector().windows(torch.zeros(1, 1, 20, 20))
     with pytest.raises(ValueError, match="use larger scales"):
         spot_detector(scales=(0.2,)).windows(torch.zeros(1, 20, 20))
@@ -289,3 +289,59 @@ def test_the_detector_runs_on_a_gpu():
     (found,) = spot_detector().to("cuda")([picture])
     assert found["boxes"].tolist() == [[33, 6, 41, 14]]
     assert greedy_merge(found["boxes"], found["scores"])[0].is_cuda
+
+
+# -------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("value", [float("nan"), -5.0])
+def test_a_box_that_is_none_swallows_no_others(value):
+    boxes = torch.tensor([[0.0, 0, 10, 10], [40, 0, 50, 10], [80, 0, 90, 10]])
+    boxes[1, 2] = value
+    with pytest.raises(ValueError, match="in row 1; are they x1 y1 x2 y2"):
+        greedy_merge(boxes, torch.ones(3))
+
+
+def test_boxes_without_area_are_not_merged():
+    points = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [60, 60, 60, 60]])
+    boxes, scores = greedy_merge(points, torch.tensor([1.0, 2.0, 3.0]))
+    assert boxes.tolist() == points.flip(0).tolist()
+    assert scores.tolist() == [3, 2, 1]
+
+
+def test_whole_numbers_would_be_cut_off_in_a_mean():
+    with pytest.raises(
+        ValueError, match=r"must be floating point, got torch.int64 and torch.float32; write boxes.float"
+    ):
+        greedy_merge(torch.tensor([[0, 0, 3, 3], [0, 0, 4, 4]]), torch.ones(2))
+    with pytest.raises(ValueError, match="positive and finite"):
+        greedy_merge(torch.tensor([[0.0, 0, 3, 3]]), torch.tensor([float("nan")]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: (255 * image).byte(), "image 0 must be float32 .* write image.float\\(\\) / 255 for bytes"),
+        (lambda image: 255 * image, r"image 0 must be in \[0, 1\], .* divide bytes by 255"),
+        (lambda image: (image - 0.5) / 0.1, "the detector normalises it itself|divide bytes"),
+        (lambda image: image * torch.nan, "image 0 must be finite"),
+        (lambda image: image[0], r"write image\[None\]"),
+        (lambda image: image[:1], "image 0 must have 2 channel"),
+    ],
+)
+def test_a_detector_names_what_is_no_image(change, words):
+    detector = SlidingWindowDetector(classifier(), window=WINDOW)
+    with pytest.raises(ValueError, match=words):
+        detector([change(image())])
+
+
+def test_one_image_is_no_batch():
+    with pytest.raises(ValueError, match=r"expected a list of images \(C, H, W\), got one tensor .* write \[image\]"):
+        SlidingWindowDetector(classifier(), window=WINDOW)(image())
+
+
+def test_broken_weights_are_not_an_empty_image():
+    detector = SlidingWindowDetector(classifier(), window=WINDOW)
+    detector.network[0].weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="its weights are broken"):
+        detector([image()])

@@ -202,3 +202,12 @@ def test_training_without_targets_is_told():
     image, proposals, _ = good()
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         ours().train()([image], [proposals])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_not_an_empty_image(value):
+    image, proposals, _ = good()
+    model = FastRCNN(Backbone(width=8), CLASSES).eval()
+    model.backbone.layers[-2].bias.data[3] = value
+    with pytest.raises(ValueError, match="its weights are broken"):
+        model([image], [proposals])

@@ -1,9 +1,8 @@
-"""Region proposals: the methods under one roof, and how good a set of boxes is as a place to look for objects.
+"""How good a set of boxes is as a place to look for objects.
 
-Every method is a function `method(image, *, count, ...) -> (boxes, scores)`, best first. A set of proposals is judged
-by the truth alone: is there a box near each object? How many were needed, and are they found again when the image
-changes a little? After Hosang, Benenson, Dollar and Schiele, "What makes for effective detection proposals?", PAMI
-38:814, 2016.
+A set of proposals is judged by the truth alone: is there a box near each object? How many were needed, and are they
+found again when the image changes a little? After Hosang, Benenson, Dollar and Schiele, "What makes for effective
+detection proposals?", PAMI 38:814, 2016.
 
 Proposals  list, one (R, 4) tensor an image, xyxy pixels, best first.
 Targets    list, one dict an image: `boxes` (T, 4), and `labels` (T,) where a label is asked for.
@@ -19,34 +18,9 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 from torchvision.ops import box_iou
 from torchvision.transforms.functional import center_crop, gaussian_blur
 
-from labkit.detection.baseline_proposals import (
-    check_image,
-    gaussian_boxes,
-    sliding_window_boxes,
-    superpixel_boxes,
-    uniform_boxes,
-)
 from labkit.detection.boxes import check_boxes
-from labkit.detection.edge_boxes import edge_boxes
-from labkit.detection.selective_search import merge_regions, merge_similarity, selective_search
-
-__all__ = [
-    "average_best_overlap",
-    "average_recall",
-    "best_overlaps",
-    "edge_boxes",
-    "gaussian_boxes",
-    "merge_regions",
-    "merge_similarity",
-    "proposal_recall",
-    "recall_by_count",
-    "recall_by_iou",
-    "repeatability",
-    "selective_search",
-    "sliding_window_boxes",
-    "superpixel_boxes",
-    "uniform_boxes",
-]
+from labkit.detection.images import check_proposal_form
+from labkit.detection.proposals.baselines import check_image
 
 STEEPEST = 20.0  # degrees; the part of an image that stays visible under any rotation up to this one is compared
 
@@ -82,8 +56,9 @@ def best_overlaps(
             f"expected one set of proposals for each image, got {len(proposals)} for {len(targets)} targets; pair them"
         )
     found = []
-    for boxes, target in zip(proposals, targets, strict=True):
-        check_boxes(boxes, name="proposals")
+    for i, (boxes, target) in enumerate(zip(proposals, targets, strict=True)):
+        check_proposal_form(boxes, f"proposals of image {i}")
+        check_boxes(boxes, name=f"proposals of image {i}")
         truth = target["boxes"] if label is None else target["boxes"][target["labels"] == label]
         check_boxes(truth, name="targets")
         iou = box_iou(truth, boxes[:count])  # (T, R)
@@ -230,8 +205,10 @@ def repeatability(
     """
     check_image(image)
     original, changed, carry_back = _change(image, change, amount, generator)
-    before = method(original)[0]
-    after = carry_back(method(changed)[0])
+    before, after = method(original)[0], method(changed)[0]
+    for boxes in (before, after):
+        check_boxes(boxes, name="boxes of the method")
+    after = carry_back(after)
     height, width = original.shape[1:]
     centres = (after[:, :2] + after[:, 2:]) / 2
     after = after[((centres >= 0) & (centres <= centres.new_tensor([width, height]))).all(1)]
@@ -272,7 +249,7 @@ def _rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor, Callable[[Tens
     # where a pixel of the result is taken from, in affine_grid's units of half the image
     matrix = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]).to(image)
     turned = grid_sample(
-        image[None], affine_grid(matrix[None], (1, *image.shape), align_corners=False), align_corners=False
+        image[None], affine_grid(matrix[None], [1, *image.shape], align_corners=False), align_corners=False
     )
     middle = torch.tensor([view[1] / 2, view[0] / 2])
     turn = torch.tensor([[cosine, -sine], [sine, cosine]])

@@ -79,7 +79,38 @@ def test_bad_input_is_refused():
         image_auc([detected(0.5)], [truth(1)], groups=[1, 1])
     with pytest.raises(ValueError, match=r'targets\[0\]\["labels"\] is missing'):
         image_auc([detected(0.5)], [{}])
-    with pytest.raises(ValueError, match="without nan"):
+    with pytest.raises(ValueError, match="scores must not be nan"):
         roc_auc(np.array([np.nan, 1.0]), np.array([True, False]))
     with pytest.raises(ValueError, match=r"got \(2,\) and \(1,\)"):
         roc_auc(np.zeros(2), np.zeros(1, dtype=bool))
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 2], [-1, 1, 1], ["normal", "normal", "malignant"], [0.2, 0.8, 1.0]])
+def test_auc_wants_to_know_what_is_positive(labels):
+    with pytest.raises(ValueError, match="positive must be bool, or 0 and 1, got"):
+        roc_auc([0.1, 0.2, 0.9], labels)
+
+
+def test_auc_takes_zeros_and_ones_of_any_type():
+    for kind in (bool, int, float):
+        assert roc_auc([0.1, 0.2, 0.9], np.array([0, 0, 1], dtype=kind)) == 1
+    assert roc_auc(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0, 0, 1])) == 1
+
+
+def test_auc_of_endless_scores_and_of_one_side():
+    assert roc_auc([-np.inf, 0.2, np.inf], [False, True, True]) == 1
+    assert math.isnan(roc_auc([0.1, 0.2], [1, 1]))
+    assert math.isnan(roc_auc([], []))
+
+
+def test_auc_names_nan_and_shapes():
+    with pytest.raises(ValueError, match="scores must not be nan"):
+        roc_auc([0.1, np.nan], [True, False])
+    with pytest.raises(ValueError, match=r"must both be \(n,\), got \(2,\) and \(3,\)"):
+        roc_auc([0.1, 0.2], [True, False, True])
+
+
+def test_a_film_labelled_background_is_normal():
+    detections = [detected(0.9), detected(0.2)]
+    assert image_scores(detections, [truth(2), truth(0)]).positive.tolist() == [True, False]
+    assert image_auc(detections, [truth(2), truth(0)]) == 1

@@ -1,4 +1,4 @@
-"""Evaluation: average precision; and, from the files beside it, FROC, image AUC and bootstrap intervals.
+"""Average precision.
 
 Detections and targets are lists with one dict an image (see `records`). Taught in notebook 04.
 D detections and T truths of one image; every number is computed in float64.
@@ -16,47 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
-from labkit.detection.bootstrap import bootstrap_interval
-from labkit.detection.froc import (
-    CPM_FALSE_POSITIVES,
-    FrocCurve,
-    FrocMarks,
-    competition_metric,
-    froc,
-    froc_curve,
-    froc_marks,
-    hit_center_distance,
-    hit_center_in_box,
-    hit_iou,
-    sensitivity_at,
-)
-from labkit.detection.image_auc import ImageScores, image_auc, image_scores, roc_auc
-from labkit.detection.records import Record, check_records
-
-__all__ = [
-    "CPM_FALSE_POSITIVES",
-    "FrocCurve",
-    "FrocMarks",
-    "ImageMatches",
-    "ImageScores",
-    "PrecisionRecall",
-    "average_precision",
-    "average_precision_of",
-    "bootstrap_interval",
-    "competition_metric",
-    "froc",
-    "froc_curve",
-    "froc_marks",
-    "hit_center_distance",
-    "hit_center_in_box",
-    "hit_iou",
-    "image_auc",
-    "image_scores",
-    "match_images",
-    "precision_recall",
-    "roc_auc",
-    "sensitivity_at",
-]
+from labkit.detection.evaluation.records import Record, check_records
 
 _BOX_KEYS = {"detection_keys": ("boxes", "scores", "labels"), "target_keys": ("boxes", "labels")}
 

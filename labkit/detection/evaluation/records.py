@@ -8,7 +8,7 @@ scores     (N,) float (detections)         iscrowd    (N,) bool or 0/1, a region
            word)
                                            excluded   (N,) bool or 0/1, a finding that does not count
                                            (targets)
-Other keys are passed over.
+Other keys are handed on as they are (tensors on the CPU): a hit rule of one's own may read them.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def check_records(
         target_keys: keys every target must have.
 
     Returns:
-        The checked records, without keys that no evaluator reads.
+        The checked records; keys that no evaluator reads stand last in them.
 
     Raises:
         ValueError: lengths differ, a key is missing, a shape, dtype or value is wrong; the message names the
@@ -70,17 +70,30 @@ def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -
         rows = {key: _check_shape(f'{name}[{image}]["{key}"]', key, record) for key in keys}
         if len(set(rows.values())) > 1:
             raise ValueError(f"{name}[{image}] must have as many rows in each tensor, got {rows}; index them together")
-    checked = [{} for _ in records]
-    if records:
-        for key in keys:
-            parts = [record[key] for record in records]
-            flat = torch.cat(parts).detach().cpu()  # all images at once: one check, one copy from a GPU
-            flat = flat.double() if key in _FLOATS else flat.bool() if key in _FLAGS else flat.long()
-            lengths = [len(part) for part in parts]
-            _check_values(name, key, flat, lengths)
-            for record, part in zip(checked, flat.split(lengths), strict=True):
-                record[key] = part
+    checked: list[Record] = [{} for _ in records]
+    for key in keys if records else []:
+        parts = [record[key] for record in records]
+        _check_dimensions(name, key, parts)
+        flat = torch.cat(parts).detach().cpu()  # all images at once: one check, one copy from a GPU
+        flat = flat.double() if key in _FLOATS else flat.bool() if key in _FLAGS else flat.long()
+        lengths = [len(part) for part in parts]
+        _check_values(name, key, flat, lengths)
+        for new, part in zip(checked, flat.split(lengths), strict=True):
+            new[key] = part
+    for new, record in zip(checked, records, strict=True):
+        others = {key: value for key, value in record.items() if key not in _KEYS}
+        new |= {key: value.detach().cpu() if isinstance(value, Tensor) else value for key, value in others.items()}
     return checked
+
+
+def _check_dimensions(name: str, key: str, parts: Sequence[Tensor]) -> None:
+    """Centres are 2-D everywhere or 3-D everywhere."""
+    for image, part in enumerate(parts):
+        if part.ndim == 2 and part.shape[1] != parts[0].shape[1]:
+            raise ValueError(
+                f'{name}[{image}]["{key}"] must have as many columns as in {name}[0], {parts[0].shape[1]}, '
+                f"got {part.shape[1]}; give all images (N, 2), or all (N, 3)"
+            )
 
 
 def _check_shape(where: str, key: str, record: Record) -> int:

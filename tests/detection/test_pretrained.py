@@ -9,7 +9,7 @@ from labkit.datasets import bccd
 from labkit.datasets.comparison import comparison_films
 from labkit.datasets.phantoms import mammograms
 from labkit.detection.evaluation import average_precision
-from labkit.detection.shipped import cell_detector, fast_rcnn, lesion_detector, rcnn
+from labkit.detection.pretrained import cell_detector, fast_rcnn, lesion_detector, rcnn
 from labkit.weights import FOLDER
 
 CARD = json.loads((FOLDER / "faster_rcnn_bccd.json").read_text(encoding="utf-8"))

@@ -1,0 +1,26 @@
+"""Pictures: images with boxes, curves, before and after.
+
+Every function that draws on one pair of axes takes `ax` and returns it; none shows or saves.
+"""
+
+from labkit.plotting.curves import plot_bars, plot_curves, plot_history
+from labkit.plotting.images import UNIT, as_image, show_boxes, show_image, show_images
+from labkit.plotting.style import COLORS, CYCLE, PREDICTION, STYLE, TRUTH, new_figure, use_style
+
+__all__ = [
+    "COLORS",
+    "CYCLE",
+    "PREDICTION",
+    "STYLE",
+    "TRUTH",
+    "UNIT",
+    "as_image",
+    "new_figure",
+    "plot_bars",
+    "plot_curves",
+    "plot_history",
+    "show_boxes",
+    "show_image",
+    "show_images",
+    "use_style",
+]

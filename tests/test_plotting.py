@@ -1,0 +1,114 @@
+"""Pictures: what is shown is what was given, and what cannot be shown is told."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+from labkit.plotting import as_image, plot_curves, plot_history, show_boxes, show_image, show_images
+
+
+def shown(ax):
+    """What matplotlib draws: the pixels, and the intensities that are black and white."""
+    picture = ax.images[0]
+    return np.asarray(picture.get_array()), picture.get_clim()
+
+
+def test_bytes_are_shown_as_they_are():
+    image = data.astronaut()
+    pixels, _ = shown(show_image(image))
+    np.testing.assert_allclose(pixels, image / 255, atol=1e-6)
+    grey, limits = shown(show_image(torch.from_numpy(image[..., 0])))
+    assert limits == (0, 255)
+    assert np.array_equal(grey, image[..., 0])
+
+
+def test_colours_follow_the_range_too():
+    image = np.linspace(-100, 300, 4 * 5 * 3).reshape(4, 5, 3)
+    pixels, _ = shown(show_image(image, value_range=(-100, 300)))
+    np.testing.assert_allclose(pixels, (image + 100) / 400)
+    own, _ = shown(show_image(image, value_range=None))
+    np.testing.assert_allclose(own, (image + 100) / 400)
+
+
+@pytest.mark.parametrize("image", [torch.rand(3, 8, 8) * 255, torch.rand(8, 8) * 255, torch.full((1, 8, 8), -1000.0)])
+def test_other_intensities_are_told_unless_their_range_is_named(image):
+    with pytest.raises(ValueError, match=r"values must lie in value_range, 0 to 1, got .*value_range=\(0, 255\)"):
+        show_image(image)
+    show_image(image, value_range=(0, 255))
+
+
+def test_noise_around_the_range_is_cut_off_and_a_window_is_a_window():
+    pixels, limits = shown(show_image(torch.tensor([[-0.5, 0.5], [1.5, 1.0]])))
+    assert limits == (0, 1)
+    assert pixels.tolist() == [[0, 0.5], [1, 1]]
+    ct = torch.tensor([[-1000.0, 40.0], [3000.0, 0.0]])
+    assert shown(show_image(ct, value_range=(-160, 240)))[0].tolist() == [[-160, 40], [240, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((4, 6), (4, 6)),
+        ((1, 5, 1), (5, 1)),
+        ((1, 1, 5), (1, 5)),
+        ((3, 20, 3), (20, 3, 3)),
+        ((3, 5, 7), (5, 7, 3)),
+        ((5, 7, 3), (5, 7, 3)),
+        ((5, 7, 1), (5, 7)),
+        ((1, 5, 3), (5, 3)),
+    ],
+)
+@pytest.mark.parametrize("make", [torch.zeros, np.zeros])
+def test_channels_come_first_where_both_readings_are_possible(make, shape, expected):
+    assert as_image(make(shape)).shape == expected
+
+
+def test_channels_first_keeps_each_pixel():
+    image = torch.rand(3, 20, 3)
+    assert np.array_equal(as_image(image)[7, 2], image[:, 7, 2].numpy())
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 1, 5, 6), (0, 5), (4, 5, 6), (2, 5, 6), (1, 1, 5, 6)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected (one image|1 or 3 channels)"):
+        as_image(torch.zeros(shape))
+
+
+def test_words_are_no_image():
+    with pytest.raises(ValueError, match="expected one image"):
+        show_image(np.array([["a", "b"]]))
+
+
+@pytest.mark.parametrize(("shape", "cure"), [((4, 5), "boxes\\[:, :4\\]"), ((4,), "boxes\\[None\\]"), ((2, 2, 4), "")])
+def test_boxes_of_another_shape_are_refused(shape, cure):
+    with pytest.raises(ValueError, match=rf"boxes must have shape \(N, 4\), got .*{cure}"):
+        show_boxes(torch.ones(shape))
+    with pytest.raises(ValueError, match="boxes must have shape"):
+        show_image(torch.zeros(9, 9), boxes=torch.ones(shape))
+
+
+def test_no_boxes_at_all_and_a_list_of_boxes():
+    assert len(show_boxes(torch.zeros(0, 4)).patches) == 0
+    assert len(show_boxes([]).patches) == 0
+    assert len(show_boxes([[1, 2, 3, 4], [2, 3, 4, 5]]).patches) == 2
+
+
+def test_labels_and_scores_belong_to_boxes():
+    with pytest.raises(ValueError, match="expected one of scores a box, got 1 for 2"):
+        show_boxes([[1, 2, 3, 4], [2, 3, 4, 5]], scores=[0.5])
+
+
+def test_every_curve_is_drawn_and_no_two_look_alike():
+    names = [f"loss {i}" for i in range(20)]
+    for ax in (
+        plot_history({name: [3.0, 2.0] for name in names}),
+        plot_curves({name: ([0, 1], [1, 2]) for name in names}, xlabel="x", ylabel="y"),
+    ):
+        assert [line.get_label() for line in ax.lines] == names
+        assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(names)
+
+
+def test_pictures_side_by_side_show_bytes_too():
+    figure = show_images([data.astronaut()[:40, :30], torch.rand(3, 40, 30)], columns=2)
+    assert shown(figure.axes[0])[0].mean() > 0.1
