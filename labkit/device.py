@@ -191,7 +191,7 @@ def _own_precision(device: torch.device) -> tuple[str, str]:
         return "bf16", "this GPU computes in it"
     if device.type == "mps":
         return "fp32", "the safe choice on Apple GPUs"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch: then fp32
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch: then fp32
     unit = next((unit for unit in BF16_UNITS if capabilities.get(unit, False)), None)
     if unit is None:  # it would compute in fp32 and convert: slower
         return "fp32", "this CPU does not compute in bf16"
