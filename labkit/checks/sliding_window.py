@@ -151,7 +151,7 @@ def fc_to_conv(student: Callable) -> Callable:
         >>> fc_to_conv(without_weights).__name__
         ✗ fc_to_conv: one channel of 1 row and 2 columns, 1 output
           the weight differs in 2 of 2 numbers; ...
-        'fc_to_conv'
+        'reference_fc_to_conv'
     """
     cases = [
         Case("one channel of 1 row and 2 columns, 1 output", (_linear(2, 1), 1, 1, 2)),
@@ -161,8 +161,14 @@ def fc_to_conv(student: Callable) -> Callable:
         Case("4 channels of 6 rows and 3 columns", (_linear(72, 7), 4, 6, 3)),
     ]
     return run_check(
-        "fc_to_conv", student, package.fc_to_conv, cases, mistakes=FC_TO_CONV_MISTAKES, compare=_compare_convs
+        "fc_to_conv", student, reference_fc_to_conv, cases, mistakes=FC_TO_CONV_MISTAKES, compare=_compare_convs
     )
+
+
+def reference_fc_to_conv(linear: nn.Linear, channels: int, height: int, width: int) -> nn.Conv2d:
+    """The package's; torch's generator, from which a new layer draws its first weights, is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        return package.fc_to_conv(linear, channels, height, width)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
