@@ -16,6 +16,7 @@ from pathlib import Path
 
 from labkit import NOTEBOOKS, notebook_form
 from labkit.notebook_form import BEGIN_HIDDEN, BEGIN_SOLUTION, COMPARED, END_HIDDEN, END_SOLUTION, EXERCISE
+from labkit.waiting import quiet_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ".labkit.json"
@@ -189,7 +190,8 @@ def _open(folder: Path, *, browser: bool, port: int | None) -> int:
 
     folder = folder.resolve()
     # a terminal opened in JupyterLab finds the `labkit` and `python` of this environment
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ.update(quiet_environment(os.environ) | {"PATH": path})  # kernels inherit it
     arguments = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
     arguments.append(f"--LabApp.default_url=/lab/tree/{NOTEBOOKS[0]}.ipynb")
     if not browser:

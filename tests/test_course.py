@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import labkit
 from labkit import __main__ as command_line
 from labkit import course, notebook_form
+from labkit.waiting import USERS_CHOICE
 
 SOLVED = """# Exercise 3.1: say "twice"
 def my_double(x):
@@ -249,6 +250,7 @@ def opened(monkeypatch):
     calls = []
     monkeypatch.setattr(LabApp, "launch_instance", calls.append)
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what the command sets is for JupyterLab alone
     return calls
 
 
@@ -264,6 +266,16 @@ def test_lab_opens_the_copies_on_this_machine_only(root, opened, capsys):
     ]
     assert not any("token" in argument or "password" in argument for argument in arguments)
     assert "added 00_first.ipynb" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["lab", "demo"])
+@pytest.mark.parametrize(("mine", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_kernels_wait_asleep_unless_the_user_says_otherwise(root, opened, command, mine, policy):
+    for name in USERS_CHOICE:
+        os.environ.pop(name, None)
+    os.environ.update(mine)
+    assert command_line.main([command]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == policy
 
 
 def test_root_in_a_container_is_let_in(root, opened, monkeypatch):

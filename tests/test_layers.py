@@ -18,6 +18,7 @@ PROPOSALS = ("proposals", "baseline_proposals", "selective_search", "edge_boxes"
 LAYERS = (
     ("device", 0),
     ("files", 0),
+    ("waiting", 0),
     ("weights", 0),
     ("detection.boxes", 1),
     ("denoising.noise", 1),
