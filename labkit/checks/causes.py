@@ -1,0 +1,46 @@
+"""The likely cause of a wrong answer: the usual mistake that gives the very same wrong results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+
+def likely_cause(
+    theirs: Sequence[Any], failing: int, mistakes: Mapping[str, Callable[[int], Any]], compare: Callable
+) -> str:
+    """The sentence of the mistake whose results agree with a student's, "" without one.
+
+    They must agree on the case that is shown, and must not differ on any case that both answer; where only one of
+    them raises (a student who forgot about empty input besides), the case says nothing. An error agrees with another
+    of its kind. Of several mistakes the one that agrees most often is named.
+
+    Args:
+        theirs: the student's result for each case, the name of the error where it raised one.
+        failing: which case is shown.
+        mistakes: for each sentence a function from a case's number to its result, in the same form.
+        compare: `compare(got, expected)` is None where two results agree.
+
+    Example:
+        >>> mistakes = {"doubled": lambda i: 2 * (i + 1), "squared": lambda i: (i + 1) ** 2}
+        >>> likely_cause([2, 4, 6], 2, mistakes, lambda got, expected: None if got == expected else "differs")
+        'doubled'
+    """
+    best, most = "", 0
+    for sentence, answer in mistakes.items():
+        if not _agree(theirs[failing], answer(failing), compare):  # the others need not be asked
+            continue
+        same = [_agree(mine, answer(number), compare) for number, mine in enumerate(theirs)]
+        if False not in same and same.count(True) > most:
+            best, most = sentence, same.count(True)
+    return best
+
+
+def _agree(a: Any, b: Any, compare: Callable) -> bool | None:
+    """Whether two results agree; None where one is an error and the other is not."""
+    if isinstance(a, str) and isinstance(b, str):
+        return a == b
+    if isinstance(a, str) or isinstance(b, str):
+        return None
+    with suppress(Exception):
+        return compare(a, b) is None
+    return False
