@@ -19,7 +19,7 @@ import pytest
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from labkit import course, notebook_form
+from labkit.course import copies, notebook_form
 
 CELL_SECONDS = 120
 NOTEBOOK_SECONDS = 240  # twice what a notebook may take on a quiet machine; the table names those over that
@@ -67,7 +67,7 @@ class Form(IPyNbFile):
         self.compare_outputs = False  # only the tagged cells
         self.nb = notebook_form.read(self.path)
         if self.name == "student":
-            self.nb = course.student_notebook(self.nb, path=self.path)
+            self.nb = copies.student_notebook(self.nb, path=self.path)
         for number, cell in enumerate(self.nb.cells):
             if cell.cell_type == "code":
                 options = defaultdict(bool, check=notebook_form.is_compared(cell))
