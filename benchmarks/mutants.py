@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from labkit import checks
 from labkit.checks import engine
+from labkit.checks.guard import guarded
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 WANTED = 1.0
@@ -194,12 +195,13 @@ def perturbed(case: engine.Case, generator: torch.Generator) -> engine.Case:
 
 def result(case: engine.Case, function):
     """What a function makes of a case, an error by its name."""
-    try:
-        with engine._time_limit(SECONDS), torch.random.fork_rng():
-            torch.manual_seed(0)
-            return case.call(function)[0]
-    except (Exception, engine.TimeUp) as error:
-        return type(error).__name__
+
+    def call():
+        torch.manual_seed(0)
+        return case.call(function)[0]
+
+    outcome = guarded(call, seconds=SECONDS)
+    return outcome.value if outcome.error is None else type(outcome.error).__name__
 
 
 def changes_something(right, wrong, cases, options) -> bool:

@@ -24,8 +24,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel, start_new_kerne
 from nbval.plugin import IPyNbCell, IPyNbFile
 from xdist.scheduler import LoadScopeScheduling
 
-from labkit import notebook_form
-from labkit.course import student_notebook
+from labkit.course import copies, notebook_form
 from labkit.waiting import quiet_environment
 
 CELL_SECONDS = 600
@@ -128,7 +127,7 @@ class Form(IPyNbFile):
         self.compare_outputs = False  # only the tagged cells
         self.nb = notebook_form.read(self.path)
         if self.name == "student":
-            self.nb = student_notebook(self.nb, path=self.path)
+            self.nb = copies.student_notebook(self.nb, path=self.path)
         for number, cell in enumerate(self.nb.cells):
             if cell.cell_type == "code":
                 options = defaultdict(bool, check=notebook_form.is_compared(cell))

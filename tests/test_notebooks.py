@@ -11,10 +11,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from labkit import NOTEBOOKS, course, notebook_form
-from labkit.notebook_form import COMPARED
+from labkit import NOTEBOOKS
+from labkit.course import copies, notebook_form
+from labkit.course.notebook_form import COMPARED
 
-SOURCES = sorted((course.ROOT / "notebooks").glob("*.ipynb"))
+SOURCES = sorted((copies.ROOT / "notebooks").glob("*.ipynb"))
 EXERCISE = """# Exercise 9.1: the answer
 def my_answer():
     ### BEGIN SOLUTION
@@ -231,7 +232,7 @@ def run(tmp_path_factory):
         nbformat.write(make_notebook(*sources), folder / f"{name}.ipynb")
     nodes = [f"{name}.ipynb::{'student' if name == 'blank' else 'solved'}" for name in SMALL]
     command = [sys.executable, "-m", "pytest", "-p", "notebook_runner", "--nbval-cell-timeout=15"]
-    command += ["-c", str(course.ROOT / "pyproject.toml"), "--rootdir=.", "--junitxml=report.xml", *nodes]
+    command += ["-c", str(copies.ROOT / "pyproject.toml"), "--rootdir=.", "--junitxml=report.xml", *nodes]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "LABKIT_STRICT": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     cells = {name: [] for name in SMALL}
@@ -276,6 +277,6 @@ def test_the_run_ends_with_a_table_of_seconds(run):
 
 
 def test_the_readme_has_a_row_with_minutes_for_every_notebook():
-    readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (copies.ROOT / "README.md").read_text(encoding="utf-8")
     for name in NOTEBOOKS:
         assert re.search(rf"notebooks/{name}\.ipynb\).*\| \d+\.\d \|$", readme, re.MULTILINE), name

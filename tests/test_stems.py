@@ -5,7 +5,7 @@ import re
 import pytest
 
 from labkit import NOTEBOOKS
-from labkit.course import ROOT
+from labkit.course.copies import ROOT
 
 STEMS = [name.partition("_")[2] for name in NOTEBOOKS]
 WITHOUT_MODULE = {"start_here", "mammogram_lab"}  # they use the others'

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labkit import course, notebook_form
+from labkit.course import copies, notebook_form
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAME = "03_non_maximum_suppression.ipynb"
@@ -143,7 +143,7 @@ def test_a_server_without_the_token_is_closed(server):
 
 
 def test_a_student_works_through_a_notebook(page):
-    solved = notebook_form.read(course.ROOT / "notebooks" / NAME)
+    solved = notebook_form.read(copies.ROOT / "notebooks" / NAME)
     number = next(number for number, cell in enumerate(solved.cells) if notebook_form.BEGIN_SOLUTION in cell.source)
     page.set_default_timeout(SECONDS * 1000)
     assert page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")

@@ -1,14 +1,14 @@
 """The machinery behind the checks: whatever a student's function does, the notebook runs on and the message helps."""
 
 import contextlib
-import threading
+import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
-from labkit.checks.engine import Case, CheckFailed, difference, run_check
+from labkit.checks import explain
+from labkit.checks.engine import Case, CheckFailed, run_check
 
 CASES = [
     Case("two numbers", (torch.tensor([1.0, 2.0]),)),
@@ -92,40 +92,78 @@ def test_the_cause_is_the_mistake_with_the_same_results(message_of):
     assert "likely" not in message_of(lambda f: check(f, mistakes=mistakes), lambda x: 7 * x)
 
 
-def test_the_time_limit_works_off_the_main_thread(lenient, capsys):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(check(endless)))
-    thread.start()
-    thread.join(timeout=20)
-    assert results == [double]
+def test_a_call_and_not_a_function_is_told(lenient, capsys):
+    assert check(double(torch.ones(1))) is double
+    assert "got a Tensor; hand it over without calling it" in capsys.readouterr().out
 
 
-def test_a_call_and_not_a_function_is_told(lenient):
-    with pytest.raises(TypeError, match="without calling it"):
-        check(double(torch.ones(1)))
+def test_a_coroutine_is_told(lenient, capsys):
+    async def waits(x):
+        return 2 * x
+
+    assert check(waits) is double
+    assert "write `def`, not `async def`" in capsys.readouterr().out
 
 
-def test_a_broken_drawing_does_not_hide_the_message(lenient, capsys):
-    assert check(lambda x: 3 * x, draw=lambda *_: 1 / 0) is double
-    assert "expected" in capsys.readouterr().out
+def test_what_a_right_function_changes_in_the_process_is_put_back(strict):
+    def right(x):
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(3)
+        return 2 * x
+
+    before = torch.get_rng_state()
+    assert check(right) is right
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_user_can_stop_a_check(lenient):
+    def stopped(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(stopped)
+
+
+def test_output_without_end_is_cut_and_a_wrong_answer_prints_once(lenient, capsys):
+    def talks(x):
+        print("x" * 50_000)
+        return x
+
+    check(talks, mistakes={"halved": lambda x: x / 2})
+    told = capsys.readouterr().out
+    assert "it printed more, which is left out" in told
+    assert 10_000 < len(told) < 12_000
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would show: one entry a picture; the message goes to the output."""
+    from IPython import display as ipython
+
+    pictures = []
+    monkeypatch.setattr(explain, "_in_notebook", lambda: True)
+    monkeypatch.setattr(ipython, "display", lambda shown, **_: pictures.append(shown))
+    return pictures
+
+
+def a_figure(*_):
+    from matplotlib.figure import Figure
+
+    return Figure()
 
 
 @pytest.mark.parametrize(
-    ("got", "expected", "words"),
+    ("draw", "student", "pictures"),
     [
-        (0.5, 0.25, "the result is 0.5, expected 0.25"),
-        (np.float64(0.25), 0.25, None),
-        (torch.tensor(0.25), 0.25, None),
-        (0.25, torch.tensor(0.25), None),
-        ("a", 0.25, "is a str, expected a number"),
-        ((1.0, 2.0), (1.0, 3.0), "value 1 of the result is 2, expected 3"),
-        ((1.0,), (1.0, 3.0), "is a tuple of 1, expected 2 values"),
-        ({"a": 1.0}, {"a": 1.0, "b": 2.0}, "expected the keys ['a', 'b']"),
-        ({"a": 1.0}, {"a": 2.0}, "'a' of the result is 1, expected 2"),
-        (torch.tensor([1, 2]), torch.tensor([2, 1]), "differs in 2 of 2 numbers; at [0] it is 1, expected 2"),
-        (True, False, "True, expected False"),
+        (a_figure, lambda x: 3 * x, 1),
+        (lambda *_: sys.exit(), lambda x: 3 * x, 0),
+        (lambda *_: 1 / 0, lambda x: 3 * x, 0),
+        (a_figure, lambda x: list(range(300_000)), 0),  # of another kind: told in words
     ],
 )
-def test_difference(got, expected, words):
-    told = difference(got, expected)
-    assert told is None if words is None else words in told
+def test_a_wrong_answer_is_drawn_where_it_can_be(lenient, shown, draw, student, pictures):
+    assert check(student, draw=draw) is double
+    message, *drawn = shown
+    assert "expected" in message["text/plain"]
+    assert [type(picture).__name__ for picture in drawn] == ["Image"] * pictures

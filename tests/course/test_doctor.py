@@ -1,5 +1,6 @@
 """The doctor: facts where all is well, and a sentence with its cure for everything that is wrong."""
 
+import errno
 import importlib.metadata
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from labkit import device as machine
-from labkit import doctor
+from labkit.course import doctor
 
 
 @pytest.fixture
@@ -88,3 +89,47 @@ def test_throughput_counts_two_operations_a_product(monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_throughput_of_this_machine_is_possible(precision):
     assert 0.01 < doctor.conv_throughput(torch.device("cpu"), precision=precision, seconds=0.05) < 1e7
+
+
+def a_file(place):
+    place.write_text("")
+    return place
+
+
+def below_a_file(place):
+    return a_file(place) / "deep" / "cache"
+
+
+def a_link_to_nowhere(place):
+    place.symlink_to("nowhere")
+    return place
+
+
+@pytest.mark.parametrize("make", [a_file, below_a_file, a_link_to_nowhere])
+def test_a_cache_that_cannot_be_used_is_wrong(quick, tmp_path, capsys, make):
+    quick.setenv("LABKIT_CACHE", str(make(tmp_path / "place")))
+    assert doctor.main() == 1
+    wrong = capsys.readouterr().out.split("what is wrong")[1]
+    assert "must be a folder that can be written" in wrong
+    assert "set LABKIT_CACHE to a folder you can write to" in wrong
+
+
+def test_a_cache_on_a_disk_for_reading_only_is_wrong(quick, tmp_path, capsys):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    quick.setenv("LABKIT_CACHE", str(tmp_path / "not" / "made"))
+    quick.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert doctor.main() == 1
+    assert "Read-only file system" in capsys.readouterr().out
+
+
+def test_a_cache_in_a_home_that_does_not_exist_is_wrong(quick, capsys):
+    quick.setenv("LABKIT_CACHE", "~nosuchuser/x")
+    assert doctor.main() == 1
+    assert "\n- data: " in capsys.readouterr().out
+
+
+def test_the_precision_is_told_and_how_to_choose_another(quick):
+    quick.setattr(machine, "precision", lambda device: "bf16")
+    assert "training uses bf16, LABKIT_PRECISION overrides" in doctor.report()

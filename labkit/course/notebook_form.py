@@ -5,16 +5,17 @@ Stored form   solved; no outputs, except in cells tagged `nbval-check-output`, w
 Exercise      `# Exercise 3.1: greedy suppression`, then inside a function the solution between
               `### BEGIN SOLUTION` and `### END SOLUTION`; the next code cell calls its check.
 
-`python -m labkit.notebook_form FILES` names what is wrong; with `--fix` it first mends what a machine can.
+`python -m labkit.course.notebook_form FILES` names what is wrong; with `--fix` it first mends what a machine can.
 """
 
 import argparse
 import copy
-import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from labkit.files import write_whole
 
 COMPARED = "nbval-check-output"
 BEGIN_SOLUTION, END_SOLUTION = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -128,7 +129,7 @@ def problems(notebook: dict, path: str | Path) -> list[str]:
 
 def _unlike(notebook: dict, stored: dict) -> Iterator[str]:
     """Where a notebook is not in its stored form."""
-    cure = "not in the stored form; run python -m labkit.notebook_form --fix on it"
+    cure = "not in the stored form; run python -m labkit.course.notebook_form --fix on it"
     for number, (given, right) in enumerate(zip(notebook["cells"], stored["cells"], strict=True)):
         if given != right:
             yield f", cell {number}: {cure}"
@@ -192,13 +193,14 @@ def read(path: str | Path) -> dict:
 
     Raises:
         ValueError: the file is no notebook.
+        OSError: it cannot be read.
     """
     import nbformat  # half a second: only where notebooks are read
 
     try:
         notebook = nbformat.reads(Path(path).read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(notebook)
-    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, nbformat.ValidationError) as error:
         reason = str(error).strip().partition("\n")[0][:80]
         raise ValueError(f"{path}: expected a notebook, got a broken one ({reason}); restore the file") from None
     return notebook
@@ -211,29 +213,9 @@ def text(notebook: dict) -> str:
     return nbformat.writes(nbformat.from_dict(notebook)) + "\n"
 
 
-def write(content: str, path: Path) -> None:
-    """Put a text into a file, whole or not at all.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full; what was there is then untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk before it gets the name, or a power cut leaves it empty
-        os.replace(temporary, path)
-    except OSError as error:
-        cure = "it is as it was; make room there, or choose another folder"
-        raise OSError(error.errno, f"{error.strerror}: {cure}", str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Name what is wrong in the given notebooks; 1 when anything is."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--fix", action="store_true", help="mend what a machine can, then name the rest")
     options = parser.parse_args(arguments)
@@ -242,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         notebook = read(path)
         if options.fix:
             notebook = normalise(notebook)
-            write(text(notebook), path)
+            write_whole(path, text(notebook).encode())
         found += problems(notebook, path)
     print("\n".join(found) or f"{len(options.files)} in the stored form")
     return 1 if found else 0

@@ -1,8 +1,10 @@
 """The doctor: what the lab finds on this machine, and what is wrong with it, each with its cure."""
 
 import importlib.metadata
+import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -79,10 +81,11 @@ def _pair() -> str:
 
 
 def _speed() -> str:
-    """Convolutions in fp32 and in the precision the lab trains in."""
+    """Convolutions in fp32 and in the precision the lab trains in, and how to choose another."""
     device = machine.pick_device()
     names = dict.fromkeys(["fp32", machine.precision(device)])
-    return ", ".join(f"{conv_throughput(device, precision=name):,.0f} GFLOP/s in {name}" for name in names)
+    measured = ", ".join(f"{conv_throughput(device, precision=name):,.0f} GFLOP/s in {name}" for name in names)
+    return f"{measured}; training uses {[*names][-1]}, LABKIT_PRECISION overrides"
 
 
 def _data() -> str:
@@ -90,7 +93,15 @@ def _data() -> str:
     from labkit.datasets.cache import cache_dir
 
     folder = cache_dir()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{folder} must be a folder that can be written, and {there} is not ({error.strerror}), so data is made "
+            "anew or fetched again each time; free the place, or set LABKIT_CACHE to a folder you can write to"
+        ) from None
     free = shutil.disk_usage(there).free
     if free < ENOUGH_SPACE:
         raise OSError(
