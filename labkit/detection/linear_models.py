@@ -1,6 +1,7 @@
 """The linear models of R-CNN: a support vector machine a class, and a ridge regression that moves boxes.
 
-Both are scikit-learn's; what is ours is the mining of hard background (Girshick et al. 2014, section 2.3 and appendix C).
+Both are scikit-learn's; what is ours is the mining of hard background (Girshick et al. 2014, section 2.3 and
+appendix C).
 Taught in notebook 06.
 
 Shapes   N rows of all images, F features.
