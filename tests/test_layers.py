@@ -24,6 +24,8 @@ LAYERS = (
     ("detection.boxes", 1),
     ("detection.box_checks", 1),
     ("detection.non_maximum_suppression", 1),
+    ("detection.images", 1),
+    ("detection.backbone", 1),
     ("denoising.noise", 1),
     ("denoising.metrics", 1),
     *((f"detection.{name}", 4) for name in SYSTEMS),

@@ -58,8 +58,9 @@ def _folds(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 def _convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, images: Tensor) -> Tensor:
     assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018 - as `_conv` makes them
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
-    weight, bias = conv.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
-    return F.conv2d(_channels_last(images), weight, bias, conv.stride, padding=1)  # as `_conv` makes them
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    weight, bias = conv.weight * factor[:, None, None, None], norm.bias - mean * factor
+    return conv._conv_forward(_channels_last(images), weight, bias)  # whatever its stride and padding
 
 
 class Backbone(nn.Module):

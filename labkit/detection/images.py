@@ -20,7 +20,7 @@ Target = dict[str, Tensor]
 
 
 def check_images(
-    images: Sequence[Tensor],
+    images: Sequence[Tensor] | Tensor,
     *,
     channels: Sequence[int] | None = None,
     least_side: int = 1,
@@ -49,6 +49,11 @@ def check_images(
         Traceback (most recent call last):
         ValueError: image 0 must be in [0, 1], got 200 to 200; divide bytes by 255
     """
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            got = tuple(images.shape)
+            raise ValueError(f"expected a list of images (C, H, W), got one tensor {got}; write [image]")
+        images = list(images)
     _check_forms(images, channels, least_side, any_float=any_float)
     if not _are_images(images, low, high):
         _name_image(images, low, high)

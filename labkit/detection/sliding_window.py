@@ -230,7 +230,7 @@ class SlidingWindowDetector(nn.Module):
             ValueError: an image is none, or smaller than the window at every scale; or the classifier's weights are
                 broken.
         """
-        check_images(list(images), channels=(self.channels,))
+        check_images(images, channels=(self.channels,))
         return [self._detect(image) for image in images]
 
     @torch.no_grad()

@@ -54,3 +54,10 @@ def test_local_contrast_is_the_deviation_from_a_square_window(reach):
     got = LocalContrast((reach,))(images)
     assert torch.equal(got[:, :1], images)
     torch.testing.assert_close(got[:, 1:].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 2, "stride": 2}, {"bias": False, "dilation": 2}, {"groups": 2}])
+def test_any_convolution_is_folded_rightly(options):
+    layers = learned(ConvLayers(nn.Conv2d(2, 4, 3, **options), nn.BatchNorm2d(4), nn.ReLU()), 2).eval()
+    images = torch.rand(2, 2, 20, 28)
+    torch.testing.assert_close(layers(images), nn.Sequential.forward(layers, images), atol=1e-5, rtol=1e-5)

