@@ -14,14 +14,14 @@ import labkit
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn")
 PROPOSALS = ("proposals", "baseline_proposals", "selective_search", "edge_boxes")
+IMAGES_AND_NOISE = ("noise", "metrics", "images", "draws", "similarity", "regions", "tomography", "ct_scan")
 # The first pattern that fits says the layer. A module imports from below, or beside it in its own folder.
 LAYERS = (
     ("device", 0),
     ("files", 0),
     ("weights", 0),
     ("detection.boxes", 1),
-    ("denoising.noise", 1),
-    ("denoising.metrics", 1),
+    *((f"denoising.{name}", 1) for name in IMAGES_AND_NOISE),
     *((f"detection.{name}", 4) for name in SYSTEMS),
     ("detection.shipped", 5),  # the systems with their weights
     ("denoising.filters", 4),
@@ -49,6 +49,8 @@ OUTSIDE = {
     "torchvision": ["detection.*", "checks.*", "widgets", "device"],
     "scipy": ["datasets.*", "detection.*", "denoising.*"],
     "skimage": ["datasets.*", *(f"detection.{name}" for name in PROPOSALS), "denoising.filters"],
+    "pywt": ["denoising.filters"],
+    "bm3d": ["denoising.filters"],  # where the user installed it
     "sklearn": ["detection.rcnn"],
     "matplotlib": ["plotting", "widgets", "checks.*"],
     "ipywidgets": ["widgets", "checks.*"],
