@@ -13,6 +13,7 @@ import labkit
 
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn")
+IMAGES_AND_NOISE = ("noise", "metrics", "images", "draws", "similarity", "regions", "tomography", "ct_scan")
 # The first pattern that fits says the layer. A module imports from below, or beside it in its own folder, where
 # a folder inside it counts too: datasets.phantoms and datasets.fetch are in datasets.
 LAYERS = (
@@ -26,8 +27,7 @@ LAYERS = (
     ("detection.non_maximum_suppression", 1),
     ("detection.images", 1),
     ("detection.backbone", 1),
-    ("denoising.noise", 1),
-    ("denoising.metrics", 1),
+    *((f"denoising.{name}", 1) for name in IMAGES_AND_NOISE),
     *((f"detection.{name}", 4) for name in SYSTEMS),
     ("detection.pretrained", 5),  # the systems with their weights
     ("denoising.filters", 4),
@@ -56,6 +56,8 @@ OUTSIDE = {
     "torchvision": ["detection.*", "checks.*", "widgets", "device"],
     "scipy": ["datasets.*", "detection.*", "denoising.*"],
     "skimage": ["datasets.*", "detection.proposals.*", "denoising.filters"],
+    "pywt": ["denoising.filters"],
+    "bm3d": ["denoising.filters"],  # where the user installed it
     "sklearn": ["detection.linear_models", "detection.evaluation.image_level"],
     "matplotlib": ["plotting", "plotting.*", "widgets", "checks.*"],
     "ipywidgets": ["widgets", "checks.*"],

@@ -1,5 +1,6 @@
 """The command line: one sentence for whatever goes wrong, and JupyterLab on the copies."""
 
+import importlib
 import io
 import os
 import subprocess
