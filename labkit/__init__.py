@@ -5,11 +5,11 @@ __version__ = "0.1.0"
 # The reading order: one notebook a lecture system, in notebooks/NAME.ipynb.
 NOTEBOOKS = (
     "00_start_here",
-    "01_localization",
-    "02_sliding_windows",
+    "01_localizer",
+    "02_sliding_window",
     "03_non_maximum_suppression",
-    "04_scoring",
-    "05_region_proposals",
+    "04_evaluation",
+    "05_proposals",
     "06_rcnn",
     "07_fast_rcnn",
     "08_faster_rcnn",
