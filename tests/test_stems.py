@@ -30,7 +30,7 @@ def test_module_and_its_tests_have_the_notebooks_name(stem):
     assert tests
 
 
-@pytest.mark.parametrize(("name", "stem"), zip(NOTEBOOKS, STEMS, strict=True))
+@pytest.mark.parametrize(("name", "stem"), list(zip(NOTEBOOKS, STEMS, strict=True)))
 def test_one_row_of_the_readme_names_them(name, stem):
     (row,) = (line for line in README.splitlines() if f"(notebooks/{name}.ipynb)" in line and line.startswith("|"))
     assert f"`checks.{stem}`" in row
