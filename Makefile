@@ -3,7 +3,7 @@
 ## make test     all tests, and every notebook run to its end
 ## make plain    the same as on a plain laptop: AVX2, fp32, no GPU
 ## make bench    the measurements, as tables
-## make clean    remove what these commands made; work/ stays
+## make clean    remove what these commands made; work/ and demo/ stay
 ##
 ## Options pass through ARGS: make lab ARGS=--no-browser
 
@@ -36,7 +36,7 @@ bench: .venv/.stamp-test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
 
 # The stamp says which environment is complete; it is older than these two files when they change.
 .venv/.stamp-%: pyproject.toml constraints.txt | .venv/.stamp-made
