@@ -7,6 +7,7 @@ image of "val", by sorted file name and from the first on, is held out and measu
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ SEED, EPOCHS, BATCH, RATE, SIZE = 0, 30, 2, 1e-3, (240, 320)
 class Kept(Dataset):
     """The images of a part at some rows, decoded once; with `light`, each seen brighter or darker at random."""
 
-    def __init__(self, part: Dataset, rows: list[int], *, light: float = 0.0):
+    def __init__(self, part: Dataset, rows: Iterable[int], *, light: float = 0.0):
         self.pairs, self.light = [part[row] for row in rows], light
 
     def __len__(self) -> int:
@@ -74,9 +75,10 @@ def train(folder: Path | None, *, epochs: int = EPOCHS, checkpoint: Path | None 
 def figures(model, images: Kept) -> dict[str, float]:
     """AP at IoU 0.5 of each class, and their mean."""
     device = next(model.parameters()).device
-    found = [model.eval()([image.to(device)])[0] for image, _ in images]
+    pairs = [images[row] for row in range(len(images))]
+    found = [model.eval()([image.to(device)])[0] for image, _ in pairs]
     found = [{key: value.cpu() for key, value in one.items()} for one in found]
-    values = average_precision(found, [target for _, target in images])
+    values = average_precision(found, [target for _, target in pairs])
     names = dict(enumerate(bccd.CLASSES)) | {"mean": "mAP50"}
     return {names[key]: round(float(value), 4) for key, value in values.items()}
 

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
@@ -92,8 +93,14 @@ def train_rcnn(films, proposals, device) -> RCNN:
         with autocast(device):
             rows.append(proposal_features(network, image.to(device), found.to(device)).cpu())
         iou, truth = class_overlaps(found, target["boxes"], target["labels"], num_classes=CLASSES)
-        overlaps.append(iou), truths.append(truth), boxes.append(found)
-    rows, overlaps, truths, boxes = (torch.cat(part) for part in (rows, overlaps, truths, boxes))
+        overlaps.append(iou)
+        truths.append(truth)
+        boxes.append(found)
+    return RCNN(network, *_fit(*map(torch.cat, (rows, overlaps, truths, boxes))))
+
+
+def _fit(rows: Tensor, overlaps: Tensor, truths: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, biases and box regression of every class, from the features of all films' proposals."""
     weights, biases, moves = [], [], []
     for k in range(CLASSES - 1):
         iou = overlaps[:, k]
@@ -101,8 +108,9 @@ def train_rcnn(films, proposals, device) -> RCNN:
         weight, bias, _ = fit_svm(rows, signs)
         near = iou > NEAR
         moves.append(ridge(rows[near], encode_boxes(truths[near, k], boxes[near]), PENALTY))
-        weights.append(weight), biases.append(bias)
-    return RCNN(network, torch.stack(weights), torch.stack(biases), torch.stack(moves))
+        weights.append(weight)
+        biases.append(bias)
+    return torch.stack(weights), torch.stack(biases), torch.stack(moves)
 
 
 @torch.no_grad()
