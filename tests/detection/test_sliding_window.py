@@ -1,4 +1,4 @@
-"""Sliding windows, the classifier as a convolution, the detector, the greedy merge."""
+"""Sliding windows, the classifier as a convolution, the detector."""
 
 import pytest
 import torch
@@ -232,56 +232,6 @@ def test_bad_input_is_told():
         spot_detector(scales=())
 
 
-# ------------------------------------------------------------------------------------------------ greedy_merge
-
-
-def test_merged_boxes_are_weighted_means_and_scores_add_up():
-    boxes = torch.tensor([[0.0, 0, 10, 20], [4, 2, 14, 22], [60, 0, 80, 10]])
-    merged, scores = greedy_merge(boxes, torch.tensor([3.0, 1, 2]))
-    assert merged.tolist() == [[1, 0.5, 11, 20.5], [60, 0, 80, 10]]
-    assert scores.tolist() == [4, 2]
-
-
-def test_a_cluster_becomes_its_mean_in_whatever_order():
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[30.0, 20], [120, 60]]).repeat(20, 1) + 2 * torch.randn(40, 2, generator=generator)
-    boxes = torch.cat([centres - torch.tensor([12.0, 8]), centres + torch.tensor([12.0, 8])], dim=1)
-    scores = torch.rand(40, generator=generator) + 0.1
-    merged, sums = greedy_merge(boxes, scores)
-    means = [(boxes[i::2] * scores[i::2, None]).sum(0) / scores[i::2].sum() for i in (0, 1)]
-    means.sort(key=lambda box: -scores[int(box[0] > 60) :: 2].sum())
-    torch.testing.assert_close(merged, torch.stack(means))
-    torch.testing.assert_close(sums.sum(), scores.sum())
-
-
-def test_the_limit_decides_what_is_one_thing():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10]])  # centres 0.5 sides apart, half of the area common: 1.0
-    ones = torch.ones(2)
-    assert len(greedy_merge(boxes, ones, max_distance=1.0)[0]) == 1
-    assert len(greedy_merge(boxes, ones, max_distance=0.99)[0]) == 2
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_few_boxes_stay(count):
-    boxes = torch.tensor([[1.0, 2, 3, 5]])[:count]
-    merged, scores = greedy_merge(boxes, torch.ones(count))
-    assert torch.equal(merged, boxes)
-    assert torch.equal(scores, torch.ones(count))
-
-
-def test_merge_leaves_its_arguments():
-    boxes, scores = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]]), torch.tensor([1.0, 2])
-    greedy_merge(boxes, scores)
-    assert boxes[0].tolist() == [0, 0, 10, 10]
-    assert scores.tolist() == [1, 2]
-
-
-@pytest.mark.parametrize(("shape", "scores"), [((4,), [1.0]), ((2, 4), [1.0]), ((2, 4), [1.0, 0.0])])
-def test_merge_tells_bad_input(shape, scores):
-    with pytest.raises(ValueError, match="must be"):
-        greedy_merge(torch.ones(shape), torch.tensor(scores))
-
-
 @pytest.mark.gpu
 def test_the_detector_runs_on_a_gpu():
     picture = torch.zeros(1, 30, 50, device="cuda")
@@ -292,30 +242,6 @@ def test_the_detector_runs_on_a_gpu():
 
 
 # -------------------------------------------------------------------------------------------- what is refused
-
-
-@pytest.mark.parametrize("value", [float("nan"), -5.0])
-def test_a_box_that_is_none_swallows_no_others(value):
-    boxes = torch.tensor([[0.0, 0, 10, 10], [40, 0, 50, 10], [80, 0, 90, 10]])
-    boxes[1, 2] = value
-    with pytest.raises(ValueError, match="in row 1; are they x1 y1 x2 y2"):
-        greedy_merge(boxes, torch.ones(3))
-
-
-def test_boxes_without_area_are_not_merged():
-    points = torch.tensor([[5.0, 5, 5, 5], [5, 5, 5, 5], [60, 60, 60, 60]])
-    boxes, scores = greedy_merge(points, torch.tensor([1.0, 2.0, 3.0]))
-    assert boxes.tolist() == points.flip(0).tolist()
-    assert scores.tolist() == [3, 2, 1]
-
-
-def test_whole_numbers_would_be_cut_off_in_a_mean():
-    with pytest.raises(
-        ValueError, match=r"must be floating point, got torch.int64 and torch.float32; write boxes.float"
-    ):
-        greedy_merge(torch.tensor([[0, 0, 3, 3], [0, 0, 4, 4]]), torch.ones(2))
-    with pytest.raises(ValueError, match="positive and finite"):
-        greedy_merge(torch.tensor([[0.0, 0, 3, 3]]), torch.tensor([float("nan")]))
 
 
 @pytest.mark.parametrize(
