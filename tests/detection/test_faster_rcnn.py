@@ -165,9 +165,10 @@ def test_deltas_are_counted_in_torchvisions_units():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_it_learns_an_image_by_heart(seed):
-    """In fp32, with a rate that falls: at a constant one the weights run ahead of the running means of eval mode.
+    """In fp32, until it knows it: 160 steps at a rate that falls, so that eval mode's running means catch up.
 
-    What came of that, a third box of 0.4 to 0.8, hung on the last digits of the processor's sums.
+    After 80 the losses of some seeds are still at 0.2, and whether a third box of about 0.5 is there hangs on the last
+    digits of the processor's sums.
     """
     torch.manual_seed(seed)
     model = FasterRCNN(Backbone(), CLASSES, sizes=SIZES, rpn={"after_nms": (60, 60)}, head={"samples": 32})
@@ -176,15 +177,15 @@ def test_it_learns_an_image_by_heart(seed):
     for (x1, y1, x2, y2), label in zip(target["boxes"].int().tolist(), target["labels"].tolist(), strict=True):
         image[:, y1:y2, x1:x2] = 1.0 if label == 1 else 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=80)
-    for _ in range(80):
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=160)
+    for _ in range(160):
         optimizer.zero_grad()
         with torch.autocast("cpu", enabled=False):
             sum(model([image], [target]).values()).backward()
         optimizer.step()
         scheduler.step()
     found = model.eval()([image])[0]
-    sure = found["scores"] > 0.5  # reached 0.95 or more for the two, 0.25 or less for others, in four seeds
+    sure = found["scores"] > 0.5  # reached 0.98 or more for the two and 0.09 or less for others, in four seeds
     order = found["labels"][sure].argsort()
     assert found["labels"][sure][order].tolist() == [1, 2]
     assert box_iou(found["boxes"][sure][order], target["boxes"]).diagonal().min() > 0.5
