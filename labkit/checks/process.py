@@ -1,7 +1,7 @@
 """What a function may change in the process besides its result, and how each of these is put back.
 
 The generators of Python, NumPy and torch; torch's defaults and modes; the working folder, the environment, where
-output goes, what is traced. What follows in a notebook then draws the same numbers, whatever was tried before.
+output goes. What follows in a notebook then draws the same numbers, whatever was tried before.
 """
 
 import gc
@@ -97,7 +97,6 @@ def _set_streams(streams: tuple[Any, ...]) -> None:
 
 # How to look at a part, and how to put it back.
 _PARTS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
-    (sys.gettrace, sys.settrace),  # first: a trace function must not see the rest
     (lambda: (sys.stdout, sys.stderr, sys.stdin, sys.displayhook, sys.excepthook), _set_streams),
     (torch.get_rng_state, torch.set_rng_state),
     (_gpu_generators, _set_gpu_generators),

@@ -40,7 +40,6 @@ CHANGES = {
     "import path": (lambda: sys.path.insert(0, "/"), lambda: list(sys.path)),
     "recursion limit": (lambda: sys.setrecursionlimit(5000), sys.getrecursionlimit),
     "garbage collector": (gc.disable, gc.isenabled),
-    "trace": (lambda: sys.settrace(lambda *_: None), sys.gettrace),
     "warnings": (lambda: warnings.simplefilter("ignore"), lambda: list(warnings.filters)),
 }
 
