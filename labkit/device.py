@@ -136,7 +136,7 @@ def describe() -> str:
 
 
 def check_torchvision() -> None:
-    """Nothing, where torch and torchvision come from one build: torchvision's compiled code answers.
+    """Refuse torch and torchvision of different builds: only of one build does torchvision's compiled code answer.
 
     Raises:
         RuntimeError: they do not, or torchvision is missing; the message holds the cure.

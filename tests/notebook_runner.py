@@ -34,7 +34,7 @@ SHOWN_FILES = 12  # of the other tests, the slowest
 
 def pytest_configure(config):
     """Share the cores among the workers, before any of them loads torch."""
-    workers = getattr(config.option, "numprocesses", None) or 1
+    workers = len(getattr(config.option, "tx", None) or ()) or 1
     os.environ |= quiet_environment(os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     config.pluginmanager.register(Clock())

@@ -80,11 +80,6 @@ def same_id(cells):
     cells[1].id = cells[2].id
 
 
-def same_grade_id(cells):
-    for cell in cells[2:4]:
-        cell.metadata.nbgrader = {"grade_id": "x"}
-
-
 def long_cell(cells):
     cells[4].source += "\n#" * 25
 
@@ -141,7 +136,6 @@ def no_exercise(cells):
         (stray_metadata, "cell 0: not in the stored form"),
         (blanks, "cell 1: not in the stored form"),
         (same_id, "cell id 'c1' must be there, and once only"),
-        (same_grade_id, "grade_id 'x' must be there, and once only"),
         (long_cell, "cell 4: expected at most 25 lines, got 26"),
         (long_setup, "cell 1: expected at most 8 lines, got 9"),
         (skipped, "cell 3: tag 'nbval-skip'"),
@@ -272,8 +266,7 @@ def test_the_run_ends_with_a_table_of_seconds(run):
     rows = {row.split()[0]: row.split() for row in table.splitlines() if " s" in row}
     assert rows["fails"][1] == "solved"
     assert rows["fails"][4:9] == ["2", "cells", "run,", "the", "slowest"]
-    assert float(rows["dies"][2]) < 15
-    assert float(rows["all"][1]) >= float(rows["endless"][2]) >= 2
+    assert float(rows["all"][1]) >= float(rows["endless"][2]) > 0
 
 
 def test_the_readme_has_a_row_with_minutes_for_every_notebook():

@@ -99,7 +99,7 @@ def test_broken_weights_are_neither_saved_nor_loaded(tmp_path, value):
         load_weights(nn.Linear(3, 2), "line", folder=tmp_path)
 
 
-def test_an_installed_package_has_the_weights():
+def test_the_patterns_of_the_package_name_every_file_of_weights():
     project = tomllib.loads((RECIPES.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["labkit"]
     names = [f"{FOLDER.name}/{path.name}" for path in FOLDER.iterdir() if path.is_file()]

@@ -6,8 +6,8 @@ sentence of the mistake that gives the very same wrong result; then the referenc
 With LABKIT_STRICT=1 in the environment a wrong answer raises `CheckFailed` instead.
 """
 
-import inspect
 import os
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,12 +128,13 @@ class _Check:
         expected = case.call(self.reference)[0]
         outcome = guarded(lambda: case.call(self.student), seconds=self.limit)
         if outcome.error is not None:
-            raised = isinstance(outcome.error, Exception) and not isinstance(outcome.error, NotImplementedError)
+            kind = type(outcome.error)  # not isinstance, which asks the error itself
+            raised = issubclass(kind, Exception) and not issubclass(kind, NotImplementedError)
             return _Trouble(f"your function {self._error(outcome.error)}", raised=raised)
         got, args, options = outcome.value
         if got is None:
             return _Trouble("your function gave None back: is the `return` missing?")
-        if inspect.iscoroutine(got):
+        if type(got) is types.CoroutineType:
             got.close()  # or Python warns that nobody waits for it
             return _Trouble("your function gave a coroutine back: write `def`, not `async def`")
         if not guarded(lambda: case.unchanged(args, options), seconds=self.limit).value:
@@ -148,10 +149,10 @@ class _Check:
         return _Trouble(str(compared.value), expected, got) if compared.value else None
 
     def _error(self, error: BaseException) -> str:
-        if isinstance(error, NotImplementedError):
+        if issubclass(type(error), NotImplementedError):
             text = text_of(error)
             return f"is not written yet{f' ({text})' if text else ''}"
-        if isinstance(error, TimeUp):
+        if issubclass(type(error), TimeUp):
             caught = (
                 ", and catches what would stop it (`except:`, write `except Exception:`)" if error.args[0] > 1 else ""
             )
@@ -169,7 +170,7 @@ class _Check:
             f"  got       {show(trouble.got)}",
         ]
         lines += self._likely(case)
-        if self.draw is None or not isinstance(trouble.got, type(trouble.expected)):
+        if self.draw is None or not issubclass(type(trouble.got), type(trouble.expected)):
             return self.refuse(lines)
         return self.refuse(lines, partial(self.draw, case, trouble.expected, trouble.got))
 

@@ -78,7 +78,7 @@ def reference_average_precision(scores: Tensor, is_hit: Tensor, num_truths: int)
 def _curve(scores: Tensor, is_hit: Tensor, *, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(D,) hits and precision, best score first."""
     order = scores.argsort(descending=True, stable=True) if order is None else order
-    hits = is_hit[order].double()
+    hits = is_hit[order].cpu().double()  # some devices have no float64
     return hits, hits.cumsum(0) / torch.arange(1, len(hits) + 1, device=hits.device)
 
 
@@ -132,7 +132,7 @@ def _mean_precision(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
 def _share_of_hits(scores: Tensor, is_hit: Tensor, num_truths: int) -> float:
     if num_truths == 0:
         return float("nan")
-    return float(is_hit.double().mean()) if len(scores) else 0.0
+    return float(is_hit.float().mean()) if len(scores) else 0.0
 
 
 AVERAGE_PRECISION_MISTAKES: dict[str, Callable] = {

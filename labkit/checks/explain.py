@@ -2,6 +2,7 @@
 
 import html
 import io
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ from labkit.checks.cases import Case, a_type
 from labkit.checks.guard import guarded
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
+STDLIB = sysconfig.get_path("stdlib")
 LONGEST_VALUE = 300  # letters, three lines
 LONGEST_SENTENCE = 600
 MOST_SHOWN = 24  # numbers of a tensor, entries of a list
@@ -84,7 +86,7 @@ def _written_tensor(value: Tensor) -> str:
 
 def told(error: BaseException) -> str:
     """An error in a sentence: its name, its text, and the line of the student's cell where it arose."""
-    if isinstance(error, SystemExit):
+    if issubclass(type(error), SystemExit):
         return f"stopped with {name_and_text(error)}: it ends the whole program; leave a function with `return`"
     return f"stopped with {name_and_text(error)}{_line_of(error)}"
 
@@ -107,7 +109,7 @@ def _line_of(error: BaseException) -> str:
     frames = [
         frame
         for frame in outcome.value or ()
-        if "site-packages" not in frame.filename and not frame.filename.startswith(PACKAGE)
+        if "site-packages" not in frame.filename and not frame.filename.startswith((PACKAGE, STDLIB))
     ]
     if not frames or not frames[-1].line:
         return ""

@@ -77,7 +77,7 @@ def _within(seconds: float, call: Callable[[], Any], most_printed: int) -> Any:
             alarm.stop()
     except BaseException as error:
         alarm.stop()  # once more, where the first was cut short
-        if not alarm.rings or isinstance(error, KeyboardInterrupt):
+        if not alarm.rings or issubclass(type(error), KeyboardInterrupt):
             raise
     if alarm.rings:
         raise TimeUp(alarm.rings)

@@ -110,6 +110,7 @@ _PARTS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (np.geterr, lambda state: np.seterr(**state)),
+    (lambda: dict(vars(torch._tensor_str.PRINT_OPTS)), lambda state: vars(torch._tensor_str.PRINT_OPTS).update(state)),
     (np.get_printoptions, lambda state: np.set_printoptions(**state)),
     (_folder, os.chdir),
     (lambda: dict(os.environ), _set_environment),

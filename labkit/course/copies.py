@@ -19,11 +19,17 @@ from typing import Any
 
 from labkit import NOTEBOOKS
 from labkit.course import notebook_form
-from labkit.course.notebook_form import BEGIN_HIDDEN, BEGIN_SOLUTION, COMPARED, END_HIDDEN, END_SOLUTION, EXERCISE
+from labkit.course.notebook_form import BEGIN_SOLUTION, COMPARED, END_SOLUTION, EXERCISE
 from labkit.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ".labkit.json"
+FORMER = {  # what a notebook was called before; who has it there is told that the lesson is the same
+    "01_localizer.ipynb": "01_localization.ipynb",
+    "02_sliding_window.ipynb": "02_sliding_windows.ipynb",
+    "04_evaluation.ipynb": "04_scoring.ipynb",
+    "05_proposals.ipynb": "05_region_proposals.ipynb",
+}
 
 
 def source_notebooks() -> list[Path]:
@@ -43,7 +49,7 @@ def source_notebooks() -> list[Path]:
 
 
 def student_notebook(notebook: dict, *, path: str | Path = "notebook") -> dict:
-    """The form a student starts from: exercises blank, hidden tests gone, nothing run yet.
+    """The form a student starts from: exercises blank, nothing run yet.
 
     Args:
         notebook: a solved notebook as nbformat reads it; it stays as it is.
@@ -68,20 +74,16 @@ def student_notebook(notebook: dict, *, path: str | Path = "notebook") -> dict:
 
 
 def _blank(source: str, *, where: str) -> str:
-    """A cell's text with its solutions replaced and its hidden tests cut out."""
+    """A cell's text with its solutions replaced."""
     solutions = notebook_form.sections(source, BEGIN_SOLUTION, END_SOLUTION, where=where)
-    hidden = notebook_form.sections(source, BEGIN_HIDDEN, END_HIDDEN, where=where)
     exercise = EXERCISE.search(source)
     if solutions and not exercise:
         raise ValueError(f"{where}: expected '# Exercise 3.1: what to write' above the solution, got none; add it")
     title = exercise[1] if exercise else ""
     lines = source.splitlines()
-    for first, last in sorted(solutions + hidden, reverse=True):
-        stub = []
-        if (first, last) in solutions:
-            indent = " " * (len(lines[first]) - len(lines[first].lstrip()))
-            stub = [f"{indent}raise NotImplementedError({json.dumps(title, ensure_ascii=False)})"]
-        lines[first : last + 1] = stub
+    for first, last in reversed(solutions):
+        indent = " " * (len(lines[first]) - len(lines[first].lstrip()))
+        lines[first : last + 1] = [f"{indent}raise NotImplementedError({json.dumps(title, ensure_ascii=False)})"]
     return "\n".join(lines)
 
 
@@ -102,7 +104,7 @@ def update_copies(folder: str | Path, *, solved: bool = False) -> list[str]:
     """
     folder = Path(folder).expanduser()
     if os.path.lexists(folder) and not folder.is_dir():
-        raise ValueError(f"expected a folder, got the file {folder}; rename it, or choose another with --folder")
+        raise ValueError(f"expected a folder, got the file {folder}; rename it, or choose another folder")
     fresh = {}
     for path in source_notebooks():
         notebook = notebook_form.read(path)
@@ -125,7 +127,9 @@ def _offer(mine: Path, fresh: dict, last: str | None) -> list[str]:
     """
     digest = _digest(fresh)
     if not os.path.lexists(mine) and _add(mine, fresh):  # a link that points nowhere is a student's file too
-        return [f"added {mine.name}"]
+        former = FORMER.get(mine.name, "")
+        same = f", the newer version of your {former}" if former and os.path.lexists(mine.with_name(former)) else ""
+        return [f"added {mine.name}{same}"]
     theirs, odd = _digest_of_file(mine)
     said = [f"{mine.name} {odd}; it stays as it is: rename it and start again for a fresh copy"] if odd else []
     if digest in (last, theirs):

@@ -24,7 +24,7 @@ def lab(folder: str | Path, *, browser: bool = True, port: int | None = None) ->
     _require_jupyterlab()
     for sentence in copies.update_copies(folder):
         print(sentence)
-    return _open(Path(folder), browser=browser, port=port)
+    return _open(Path(folder).expanduser(), browser=browser, port=port)
 
 
 def demo(*, browser: bool = True, port: int | None = None) -> int:
@@ -40,7 +40,7 @@ def demo(*, browser: bool = True, port: int | None = None) -> int:
 
 
 def _require_jupyterlab() -> None:
-    """Nothing where JupyterLab is installed and has a place for what it keeps.
+    """Refuse to go on where JupyterLab is missing, or has no place for what it keeps.
 
     Raises:
         ValueError: it is not, or has none; told before anything is written.

@@ -19,10 +19,9 @@ from labkit.files import write_whole
 
 COMPARED = "nbval-check-output"
 BEGIN_SOLUTION, END_SOLUTION = "### BEGIN SOLUTION", "### END SOLUTION"
-BEGIN_HIDDEN, END_HIDDEN = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
 EXERCISE = re.compile(r"^# (Exercise \d+\.\d+: .*\S)$", re.MULTILINE)
 
-CELL_METADATA = ("tags", "nbgrader", "slideshow")
+CELL_METADATA = ("tags", "slideshow")
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -138,13 +137,11 @@ def _unlike(notebook: dict, stored: dict) -> Iterator[str]:
 
 
 def _not_unique(cells: list[dict]) -> Iterator[str]:
-    """Cell ids and grade ids that are missing or occur more than once."""
-    graded = [cell["metadata"]["nbgrader"] for cell in cells if "nbgrader" in cell["metadata"]]
-    ids = [("cell id", cell.get("id")) for cell in cells]
-    ids += [("grade_id", grade.get("grade_id")) for grade in graded]
-    for kind, value in dict.fromkeys(ids):
-        if value is None or ids.count((kind, value)) > 1:
-            yield f": {kind} {value!r} must be there, and once only"
+    """Cell ids that are missing or occur more than once."""
+    ids = [cell.get("id") for cell in cells]
+    for value in dict.fromkeys(ids):
+        if value is None or ids.count(value) > 1:
+            yield f": cell id {value!r} must be there, and once only"
 
 
 def _cell_problems(code: list[tuple[int, dict]]) -> Iterator[str]:
@@ -171,7 +168,6 @@ def _exercise_problems(code: list[tuple[int, dict]]) -> Iterator[str]:
         where, source = f", cell {number}", cell["source"]
         try:
             solutions = sections(source, BEGIN_SOLUTION, END_SOLUTION, where=where)
-            sections(source, BEGIN_HIDDEN, END_HIDDEN, where=where)
         except ValueError as error:
             yield str(error)
             continue
@@ -219,9 +215,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--fix", action="store_true", help="mend what a machine can, then name the rest")
     options = parser.parse_args(arguments)
-    found = []
+    found: list[str] = []
     for path in options.files:
-        notebook = read(path)
+        try:
+            notebook = read(path)
+        except (ValueError, OSError) as error:
+            found.append(str(error))
+            continue
         if options.fix:
             notebook = normalise(notebook)
             write_whole(path, text(notebook).encode())

@@ -23,7 +23,7 @@ def whole_number(value: Any, name: str, *, least: int, cure: str) -> int:
         3
     """
     try:
-        number = operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = least - 1
     if number < least:

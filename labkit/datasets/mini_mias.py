@@ -37,7 +37,7 @@ CLASSES = ("background", "benign", "malignant")  # the index is the label
 MISPLACED = ("mdb212", "mdb214")
 # Possessive: blanks and comments are passed once, so a header of a million blanks takes no longer than reading it.
 _GAP = rb"(?:\s|#[^\n]*\n)++"
-_PGM = re.compile(rb"P5" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)\s")
+_PGM = re.compile(rb"P5" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})\s")
 
 
 class MiniMias(Dataset):

@@ -43,7 +43,7 @@ def as_images(images: Tensor, *, name: str = "images", finite: bool = True) -> T
 
 
 def _check_shape(images: Tensor, name: str) -> None:
-    """Nothing, or the error that says which shapes are grey images."""
+    """Refuse what is no grey image; the message says which shapes are."""
     shape = tuple(images.shape)
     allowed = f"{name} must be grey, (H, W), (B, H, W) or (B, 1, H, W), got {shape}"
     if images.ndim not in (2, 3, 4):

@@ -214,7 +214,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def check_noisy(noisy: Tensor, channels: int) -> None:
-    """Nothing, or the error that says what a network of this many channels takes.
+    """Refuse images that a network of this many channels does not take.
 
     Raises:
         ValueError: noisy is not floating (B, channels, H, W) with at least one pixel.
@@ -239,7 +239,7 @@ def check_noisy(noisy: Tensor, channels: int) -> None:
 
 
 def _check_positive(**numbers: int) -> None:
-    """Nothing, or the error that names the argument below 1."""
+    """Refuse an argument below 1, by name."""
     for name, number in numbers.items():
         if number < 1:
             raise ValueError(f"{name} must be 1 or more, got {number}")

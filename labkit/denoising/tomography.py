@@ -95,7 +95,7 @@ def filtered_back_projection(sinograms: Tensor, *, views: int | None = None, fil
 
 
 def _check_square(images: Tensor) -> None:
-    """Nothing, or the error for images that are not square or not zero outside the circle."""
+    """Refuse images that are not square or not zero outside the circle."""
     height, width = images.shape[-2:]
     if height != width or height < 8:
         raise ValueError(f"images must be square, 8 x 8 or larger, got {height} x {width}; pad them")

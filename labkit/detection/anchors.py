@@ -145,7 +145,7 @@ def match_anchors(anchors: Tensor, boxes: Tensor, *, positive_iou: float, negati
 def check_anchors(
     boxes: Tensor, *, stride: float, sizes: Sequence[float], aspect_ratios: Sequence[float], least_iou: float = 0.4
 ) -> None:
-    """Nothing, or the error that says which boxes no anchor fits and which anchors would.
+    """Refuse boxes that no anchor fits; the message says which anchors would.
 
     The fit is the IoU of a box and its best anchor when their centres are a quarter of a cell apart each way, as they
     are on average. Anchors of other people's images are the usual reason for a proposal network that learns nothing.

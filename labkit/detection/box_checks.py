@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def check_boxes(boxes: Tensor, *, name: str = "boxes", image_size: tuple[int, int] | None = None) -> None:
-    """Nothing, when the boxes are fit for use; an error that names the first bad row otherwise.
+    """Refuse boxes that are not fit for use; the message names the first bad row.
 
     Args:
         boxes: (N, 4) float xyxy pixels.
@@ -53,7 +53,7 @@ def check_boxes(boxes: Tensor, *, name: str = "boxes", image_size: tuple[int, in
 
 
 def check_corners(boxes: Tensor) -> None:
-    """Nothing, when every box is finite and not turned over; unlike for `check_boxes`, it may have no area.
+    """Refuse boxes that are not finite or turned over; unlike for `check_boxes`, they may have no area.
 
     Example:
         >>> check_corners(torch.tensor([[5.0, 5.0, 5.0, 5.0]]))

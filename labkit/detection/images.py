@@ -28,7 +28,7 @@ def check_images(
     high: float = BRIGHTEST,
     any_float: bool = False,
 ) -> None:
-    """Nothing, or the error that names the image and what is wrong with it; one look at the numbers of all.
+    """Refuse wrong images, by number and fault; one look at the numbers of all.
 
     Args:
         images: B tensors (C, H, W), grey values in [0, 1].
@@ -68,7 +68,7 @@ def check_image(
     high: float = BRIGHTEST,
     any_float: bool = False,
 ) -> None:
-    """Nothing, when this is one image that a detector can look at; what is asked for is said in `check_images`.
+    """Refuse what is not one image that a detector can look at; `check_images` says what is asked for.
 
     Example:
         >>> check_image(torch.zeros(40, 60))
@@ -145,7 +145,7 @@ def _name_image(images: Sequence[Tensor], low: float, high: float) -> None:
 def check_batch(
     images: Sequence[Tensor], targets: Sequence[Target] | None, *, stride: int, num_classes: int, channels: int
 ) -> None:
-    """Nothing, or the error that names the image and what is wrong with it or its target.
+    """Refuse a wrong image or target, by number and fault.
 
     Args:
         images: B tensors (C, H, W), grey values in [0, 1].
@@ -215,7 +215,7 @@ def _is_sound(images: Sequence[Tensor], targets: Sequence[Target], num_classes: 
 
 
 def check_labels(labels: Tensor, *, name: str = "labels", num_classes: int) -> None:
-    """Nothing, or the error that names the labels that are no class.
+    """Refuse labels that are no class, by name.
 
     Args:
         labels: (N,) int64.
@@ -238,7 +238,7 @@ def check_labels(labels: Tensor, *, name: str = "labels", num_classes: int) -> N
 
 
 def check_proposals(proposals: Sequence[Tensor], images: Sequence[Tensor]) -> None:
-    """Nothing, or the error that names the image whose proposals are wrong.
+    """Refuse wrong proposals, by the number of their image.
 
     Args:
         proposals: B tensors (R, 4); R may be 0.
@@ -270,7 +270,7 @@ def check_proposals(proposals: Sequence[Tensor], images: Sequence[Tensor]) -> No
 
 
 def check_proposal_form(boxes: Tensor, name: str) -> None:
-    """Nothing, when these can be the boxes of one image by their type and shape; what they are called is `name`."""
+    """Refuse what cannot be the boxes of one image by type or shape; what they are called is `name`."""
     if isinstance(boxes, tuple):
         raise ValueError(
             f"{name} must be a tensor (R, 4), got a tuple; a proposal method gives (boxes, scores): take [0]"
@@ -284,7 +284,7 @@ def check_proposal_form(boxes: Tensor, name: str) -> None:
 
 
 def check_answers(*answers: Tensor) -> None:
-    """Nothing, when what a network answers to a sound image is finite; else its weights are at fault, and this says so.
+    """Refuse answers that are not finite: to a sound image, the fault is that of the weights.
 
     Args:
         answers: of any shapes, on one device.

@@ -69,7 +69,7 @@ def match_proposals(proposals: Tensor, boxes: Tensor, *, positive_iou: float, ne
 
 
 def check_thresholds(positive_iou: float, negative_iou: float) -> None:
-    """Nothing, when the two thresholds are in order; else a `ValueError`.
+    """Refuse two thresholds that are not in order.
 
     Example:
         >>> check_thresholds(0.7, 0.3)

@@ -243,7 +243,7 @@ class SlidingWindowDetector(nn.Module):
         Raises:
             ValueError: this is no image (C, H, W), or it is smaller than the window at every scale.
         """
-        check_image(image)
+        check_image(image, channels=(self.channels,))
         return self._windows(image)
 
     def _windows(self, image: Tensor) -> tuple[Tensor, Tensor]:

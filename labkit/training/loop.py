@@ -83,9 +83,9 @@ def fit(
         mode: "min" or "max", where the name of `monitor` does not tell: "val_loss", "rmse" and "mean IoU" do.
         checkpoint: a file, written after every epoch. The same call after an interruption goes on from it and, on a
             CPU, ends with the same weights to the bit; a finished training returns at once. A call with other
-            settings, seed, data or loss is refused. What random
-            augmentation draws from torch, NumPy or Python, or from a `generator` of the loader, its sampler
-            or its dataset, resumes too; generators elsewhere and persistent workers start anew.
+            settings, seed, data or loss is refused. What random augmentation draws from torch, NumPy or Python, or
+            from a `generator` of the loader, its sampler or its dataset, resumes too; generators elsewhere and
+            persistent workers start anew.
         steps: an empty dict, which is given the losses of every step of this call: one list a name, "loss" first.
         progress: show the bar.
 

@@ -60,7 +60,7 @@ class Memory:
         """Write down what training has led to, unless it has changed more than that."""
         if self.path is None:
             return
-        with contextlib.suppress(UnsureError, ValueError):  # ValueError: a state that cannot be stored
+        with contextlib.suppress(UnsureError, ValueError, OSError):  # a state that cannot be stored, a full disk
             if _surroundings(self.run) != self.surroundings:
                 return
             state = self.run.state() | {"model": None, "tensors": _tensors(self.run)}

@@ -22,7 +22,7 @@ def detector_demo(
     """Sliders for the image, the score threshold and the IoU threshold on what a detector says; notebooks 08 and 09.
 
     Each class has its colour; the truth is green and dashed. Give detections from a detector set to keep nearly all
-    (`score_threshold` and `nms_iou` of its constructor): the sliders do the rest.
+    (its `score_threshold` and `iou_threshold`): the sliders do the rest.
 
     Args:
         images: n images (H, W), (1, H, W) or (3, H, W) in [0, 1].

@@ -12,6 +12,16 @@ import torch
 from labkit import checks
 
 
+class Closed:
+    def __getattribute__(self, name):
+        raise RuntimeError("no attributes")
+
+
+class ClosedError(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError("no attributes")
+
+
 class Sulky:
     """Cannot be shown, compared, counted or copied."""
 
@@ -100,6 +110,8 @@ STRANGE = {
     "is not written and cannot say so": raises(type("Blank", (NotImplementedError, SulkyError), {})()),
     "calls itself": calls_itself,
     "gives what cannot be shown": gives(Sulky),
+    "gives what has no attributes": gives(Closed),
+    "raises what has no attributes": raises(ClosedError()),
     "gives a tuple of them": gives(lambda: (Sulky(), Sulky())),
     "gives a dict of them": gives(lambda: {"boxes": Sulky()}),
     "gives a tensor that refuses": gives(lambda: torch.ones(2, 4).as_subclass(SulkyTensor)),

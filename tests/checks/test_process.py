@@ -33,6 +33,10 @@ CHANGES = {
     "matmul precision": (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision),
     "NumPy's errors": (lambda: np.seterr(all="ignore"), np.geterr),
     "NumPy's printing": (lambda: np.set_printoptions(precision=1), np.get_printoptions),
+    "torch's printing": (
+        lambda: torch.set_printoptions(precision=1),
+        lambda: dict(vars(torch._tensor_str.PRINT_OPTS)),
+    ),
     "folder": (lambda: os.chdir(tempfile.gettempdir()), os.getcwd),
     "environment": (lambda: os.environ.update(LABKIT_STRICT="perhaps", NEW="1"), lambda: dict(os.environ)),
     "environment emptied": (os.environ.clear, lambda: dict(os.environ)),

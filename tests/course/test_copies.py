@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from course_of_two import BLANK, HIDDEN, SOLVED, files, make_source, publish
+from course_of_two import BLANK, SOLVED, files, make_source, publish
 
 from labkit.course import copies, notebook_form
 
@@ -37,12 +37,21 @@ def test_nothing_has_been_run_in_the_student_form():
     assert copies.student_notebook(student) == student
 
 
+def test_a_lesson_that_was_called_otherwise_is_named(root, monkeypatch):
+    monkeypatch.setattr(copies, "FORMER", {"00_first.ipynb": "00_begin.ipynb", "01_second.ipynb": "01_next.ipynb"})
+    work = root / "work"
+    work.mkdir()
+    (work / "00_begin.ipynb").write_text("mine")
+    said = copies.update_copies(work)
+    assert said == ["added 00_first.ipynb, the newer version of your 00_begin.ipynb", "added 01_second.ipynb"]
+    assert (work / "00_begin.ipynb").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         (SOLVED.replace("### END SOLUTION", "#", 1), "line 12: expected '### END SOLUTION'"),
         (SOLVED.replace("### BEGIN SOLUTION", "#", 1), "line 7: expected '### BEGIN SOLUTION'"),
-        (HIDDEN.replace("### END", "### end"), "line 2: expected '### END HIDDEN TESTS'"),
         (SOLVED.partition("\n")[2], "expected '# Exercise 3.1: what to write'"),
     ],
 )

@@ -5,6 +5,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from labkit.checks import evaluation
 from labkit.detection.backbone import Backbone
 from labkit.detection.boxes import soft_nms
 from labkit.detection.evaluation import average_precision, froc, hit_iou, image_auc
@@ -89,3 +90,16 @@ def test_scores_of_detections():
         assert average_precision(detections, targets)["mean"] == 1
         assert froc(detections, targets, hit=hit_iou(0.5)).sensitivity[-1] == 1
         image_auc(detections, targets)
+
+
+def test_the_references_of_notebook_04_score():
+    """What an untouched copy of the notebook goes on with: marks on the device, in float32."""
+    scores, hits = torch.tensor([0.9, 0.3, 0.8, 0.6]), torch.tensor([True, True, False, True])
+    truth = torch.tensor([0, 1, -1, -1])
+    expected = evaluation.reference_average_precision(scores, hits, 5), evaluation.reference_froc(scores, truth, 2, 3)
+    with Apple():
+        area = evaluation.reference_average_precision(send(scores.clone()), send(hits.clone()), 5)
+        curve = evaluation.reference_froc(send(scores.clone()), send(truth.clone()), 2, 3)
+        curve = [values.cpu() for values in curve]
+    assert area == expected[0]
+    assert all(torch.equal(one, other) for one, other in zip(curve, expected[1], strict=True))

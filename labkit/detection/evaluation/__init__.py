@@ -1,6 +1,8 @@
 """Scores of detectors: average precision, FROC, image AUC; and how sure they are, from `labkit.bootstrap`.
 
 Detections and targets are lists with one dict an image (see `records`). Taught in notebook 04.
+
+No file is called like a function that this package hands on (`froc`): the function would hide it.
 """
 
 from labkit.bootstrap import bootstrap_interval

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from labkit.detection.evaluation.records import Record, check_records
+from labkit.detection.evaluation.records import KEYS, Record, check_records
 
 HitRule = Callable[[Record, Record], Tensor]
 
@@ -166,7 +166,8 @@ def _image_marks(image: int, detection: Record, target: Record, hit: HitRule, la
     except ValueError as error:
         raise ValueError(f"image {image}: {error}") from error
     scores = detection["scores"]
-    truths = len(next(iter(target.values()), ()))
+    # what only the rule reads says nothing of how many truths there are
+    truths = next((len(target[key]) for key in KEYS if key in target), hits.shape[1] if hits.ndim == 2 else 0)
     if hits.shape != (len(scores), truths) or hits.dtype != torch.bool:
         raise ValueError(
             f"hit must return a bool tensor of {(len(scores), truths)} (marks, truths) for image {image}, "

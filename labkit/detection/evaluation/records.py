@@ -20,7 +20,7 @@ Record = dict[str, Tensor]
 
 _FLOATS = ("boxes", "centers", "scores", "diameters")
 _FLAGS = ("iscrowd", "excluded")
-_KEYS = (*_FLOATS, "labels", *_FLAGS)
+KEYS = (*_FLOATS, "labels", *_FLAGS)
 _CURES = {
     "boxes": "give (N, 4), and (0, 4) for an image without any",
     "centers": "give (N, 2) or (N, 3), and (0, 2) or (0, 3) for an image without any",
@@ -65,7 +65,7 @@ def check_records(
 
 
 def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -> list[Record]:
-    keys = [key for key in _KEYS if key in required or any(key in record for record in records)]
+    keys = [key for key in KEYS if key in required or any(key in record for record in records)]
     for image, record in enumerate(records):
         rows = {key: _check_shape(f'{name}[{image}]["{key}"]', key, record) for key in keys}
         if len(set(rows.values())) > 1:
@@ -81,7 +81,7 @@ def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -
         for new, part in zip(checked, flat.split(lengths), strict=True):
             new[key] = part
     for new, record in zip(checked, records, strict=True):
-        others = {key: value for key, value in record.items() if key not in _KEYS}
+        others = {key: value for key, value in record.items() if key not in KEYS}
         new |= {key: value.detach().cpu() if isinstance(value, Tensor) else value for key, value in others.items()}
     return checked
 

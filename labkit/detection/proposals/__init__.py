@@ -3,6 +3,9 @@
 Every method is a function `method(image, *, count, ...) -> (boxes, scores)`, best first. Selective search stands in
 `segments` and `grouping`, edge boxes in `contours`, what both must beat in `baselines`, recall in `measures`.
 Taught in notebook 05.
+
+No file is called like a function that this package hands on (`selective_search`, `edge_boxes`): the function would
+hide it.
 """
 
 from labkit.detection.proposals.baselines import gaussian_boxes, sliding_window_boxes, superpixel_boxes, uniform_boxes

@@ -27,7 +27,7 @@ SMALLEST_WINDOW = 1 / 16  # of the image's square root of area; as many sizes as
 
 
 def check_image(image: Tensor) -> None:
-    """Nothing, when a method can look at the image: grey or RGB, at least 8 pixels a side, in [0, 1]; else an error.
+    """Refuse an image that no method can look at: it must be grey or RGB, 8 pixels a side or more, in [0, 1].
 
     Example:
         >>> check_image(torch.zeros(40, 60))
@@ -40,7 +40,7 @@ def check_image(image: Tensor) -> None:
 
 
 def check_count(count: int) -> None:
-    """Nothing, when count is a positive whole number; else a `ValueError`."""
+    """Refuse a count that is no positive whole number."""
     if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
         raise ValueError(f"count must be a positive whole number, got {count!r}; it is the number of proposals wanted")
 
