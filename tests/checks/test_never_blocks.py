@@ -11,6 +11,9 @@ import torch
 
 from labkit import checks
 
+# A call is stopped wherever it is, in the callback of a weak reference too; Python then says "Exception ignored in".
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 class Closed:
     def __getattribute__(self, name):
