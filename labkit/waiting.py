@@ -3,7 +3,7 @@
 By default a thread that has done its share of a matrix product spins until the others have done theirs. Alone on a
 machine that saves a little; as soon as something else runs there, the spinning takes the very core that the slowest
 thread needs. Milliseconds of a training step of the film detector on two cores, quiet and with two busy programs
-beside: spinning 316 and 2614, asleep 374 and 500.
+beside: spinning 124 and 377, asleep 161 and 204 (`benchmarks/waiting.py`).
 """
 
 from collections.abc import Mapping
