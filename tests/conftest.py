@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_warn_always(True)  # once a process would make the first test fail, whichever that is
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +34,6 @@ def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    import torch
-
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a GPU, and there is none here"))

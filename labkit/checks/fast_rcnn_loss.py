@@ -18,7 +18,7 @@ def multi_task_loss(student: Callable) -> Callable:
     It gives back two numbers, the loss of the classes and that of the boxes.
 
     Example:
-        >>> multi_task_loss(lambda *args: tuple(float(part) for part in reference_multi_task_loss(*args))).__name__
+        >>> multi_task_loss(lambda *args: tuple(part.item() for part in reference_multi_task_loss(*args))).__name__
         ✗ multi_task_loss: 5 proposals, and the gradients of logits and deltas: the network is trained with it
         ...
           likely: no gradient flows: ...

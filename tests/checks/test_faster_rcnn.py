@@ -140,7 +140,7 @@ def test_the_plain_loss_without_a_slip_is_right(strict):
 
 def test_a_loss_from_which_nothing_is_learned_is_refused(message_of):
     told = message_of(
-        checks.rpn_loss, lambda *args: [float(part) for part in faster_rcnn_loss.reference_rpn_loss(*args)]
+        checks.rpn_loss, lambda *args: [part.item() for part in faster_rcnn_loss.reference_rpn_loss(*args)]
     )
     assert "gradient" in told.splitlines()[0]
     assert "likely: no gradient flows" in told
