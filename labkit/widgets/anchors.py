@@ -9,7 +9,16 @@ from torchvision import ops
 
 from labkit.detection.anchors import anchor_grid, match_anchors
 from labkit.plotting import COLORS, PREDICTION, TRUTH, show_boxes
-from labkit.widgets.canvas import Canvas, bare_figure, new_boxes, new_picture, outlines_of, slider_of, whole_slider_of
+from labkit.widgets.canvas import (
+    Canvas,
+    bare_figure,
+    legend,
+    new_boxes,
+    new_picture,
+    outlines_of,
+    slider_of,
+    whole_slider_of,
+)
 
 
 def anchors_demo(
@@ -25,7 +34,7 @@ def anchors_demo(
     """Sliders for the cell and the positive threshold; the cell's anchors in the colour of their match; notebook 08.
 
     Orange anchors are objects, blue ones background, grey ones ignored; dots mark the cells that hold an object, the
-    truth is green and dashed.
+    truth is green.
 
     Args:
         image: (H, W), (1, H, W) or (3, H, W) in [0, 1].
@@ -52,10 +61,11 @@ def anchors_demo(
     per_cell = len(anchors) // (rows * columns)
 
     figure, axes = bare_figure(image)
-    show_boxes(boxes, color=TRUTH, style="--", width=2.5, ax=axes)
+    show_boxes(boxes, color=TRUTH, width=2.5, ax=axes)
     canvas = Canvas(figure)
     colors = {"object": PREDICTION, "ignored": "0.65", "background": COLORS["blue"]}
-    shown = {name: new_boxes(axes, color, width=2.5) for name, color in colors.items()}
+    styles = {"object": "--", "ignored": "-", "background": ":"}
+    shown = {name: new_boxes(axes, color, width=2.5, style=styles[name]) for name, color in colors.items()}
     (dots,) = axes.plot([], [], "o", color=PREDICTION, ms=5)
 
     start = int(best.argmax()) // per_cell  # the first state shows an object
@@ -85,4 +95,6 @@ def anchors_demo(
     for slider in (row_slider, column_slider, iou_slider):
         slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([row_slider, column_slider, iou_slider, words, picture])
+    lines = {"object": "dashed", "ignored": "solid", "background": "dotted"}
+    meaning = {"lesion": (TRUTH, "solid")} | {f"anchor: {name}": (colors[name], lines[name]) for name in colors}
+    return ipywidgets.VBox([row_slider, column_slider, iou_slider, words, picture, legend(meaning)])

@@ -6,7 +6,7 @@ machine, without any extension.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import numpy as np
@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
-from labkit.plotting import show_image
+from labkit.plotting import PREDICTION, show_image
+from labkit.plotting.images import CASING
 
 DOTS_PER_INCH = 100
 PICTURE_HEIGHT = 4.8  # inches: with both sliders it fits on a projector
@@ -60,9 +62,13 @@ def bare_figure(image: Tensor) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def new_boxes(axes: Axes, color: str, *, width: float, style: str = "-") -> PolyCollection:
-    """Outlines of boxes, none so far; `set_verts(outlines_of(boxes))` puts them there."""
-    boxes = PolyCollection([], facecolors="none", edgecolors=color, linewidths=width, linestyles=style)
+def new_boxes(axes: Axes, color: str, *, width: float, style: str | None = None) -> PolyCollection:
+    """Outlines of boxes, none so far; `set_verts(outlines_of(boxes))` puts them there. Predictions are dashed."""
+    style = style or ("--" if color == PREDICTION else "-")
+    casing = [withStroke(linewidth=width + CASING, foreground="black")]  # as in `labkit.plotting.show_boxes`
+    boxes = PolyCollection(
+        [], facecolors="none", edgecolors=color, linewidths=width, linestyles=style, path_effects=casing
+    )
     axes.add_collection(boxes)
     return boxes
 
@@ -82,6 +88,16 @@ def frame(boxes: Tensor) -> Tensor:
 def new_picture() -> ipywidgets.Image:
     """A picture in its own size, so that it fits a screen together with its sliders; a box would stretch it."""
     return ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
+
+
+def legend(entries: Mapping[str, tuple[str, str]]) -> ipywidgets.HTML:
+    """A line that says what the kinds of lines mean: word -> (colour, "solid", "dashed" or "dotted")."""
+    marks = (
+        f'<span style="display:inline-block;width:2.5em;border-top:4px {style} {color};vertical-align:middle">'
+        f"</span>&nbsp;{word}"
+        for word, (color, style) in entries.items()
+    )
+    return ipywidgets.HTML("&emsp;".join(marks))
 
 
 def slider_of(name: str, value: float, *, low: float = 0) -> ipywidgets.FloatSlider:

@@ -8,7 +8,16 @@ from torch import Tensor
 from torchvision import ops
 
 from labkit.plotting import COLORS, TRUTH, show_boxes
-from labkit.widgets.canvas import Canvas, bare_figure, new_boxes, new_picture, outlines_of, slider_of, whole_slider_of
+from labkit.widgets.canvas import (
+    Canvas,
+    bare_figure,
+    legend,
+    new_boxes,
+    new_picture,
+    outlines_of,
+    slider_of,
+    whole_slider_of,
+)
 
 
 def detector_demo(
@@ -21,7 +30,7 @@ def detector_demo(
 ) -> ipywidgets.VBox:
     """Sliders for the image, the score threshold and the IoU threshold on what a detector says; notebooks 08 and 09.
 
-    Each class has its colour; the truth is green and dashed. Give detections from a detector set to keep nearly all
+    Each class has its colour; the truth is green. Give detections from a detector set to keep nearly all
     (its `score_threshold` and `iou_threshold`): the sliders do the rest.
 
     Args:
@@ -31,7 +40,7 @@ def detector_demo(
         score_threshold, iou_threshold: where the sliders stand at first.
 
     Returns:
-        A box of five widgets: sliders for image, score and IoU, a line of words, the picture.
+        A box of six widgets: sliders for image, score and IoU, a line of words, the picture, its legend.
 
     Raises:
         ValueError: there are no images, or not as many entries of each kind.
@@ -76,13 +85,27 @@ def detector_demo(
     for slider in (image_slider, score_slider, iou_slider):
         slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([image_slider, score_slider, iou_slider, words, picture])
+    meaning = {"truth": (TRUTH, "solid")}
+    meaning |= {f"class {label}": (_color(i), CSS[_style(i)]) for i, label in enumerate(labels)}
+    return ipywidgets.VBox([image_slider, score_slider, iou_slider, words, picture, legend(meaning)])
 
 
 def _scene(image: Tensor, truth: Tensor, labels: Sequence[int]) -> tuple[Canvas, dict[int, PolyCollection]]:
     """A canvas with the image and its truth, and one empty set of boxes for each class."""
     figure, axes = bare_figure(image)
-    show_boxes(truth, color=TRUTH, style="--", width=2, ax=axes)
+    show_boxes(truth, color=TRUTH, width=2, ax=axes)
     canvas = Canvas(figure)
-    colors = [COLORS["sky"], COLORS["orange"], COLORS["purple"], COLORS["yellow"]]
-    return canvas, {label: new_boxes(axes, colors[i % len(colors)], width=3) for i, label in enumerate(labels)}
+    return canvas, {label: new_boxes(axes, _color(i), width=3, style=_style(i)) for i, label in enumerate(labels)}
+
+
+CSS = {"--": "dashed", ":": "dotted"}
+
+
+def _color(index: int) -> str:
+    """Of the boxes of a class, by its place among the classes."""
+    return COLORS[("sky", "orange", "purple", "yellow")[index % 4]]
+
+
+def _style(index: int) -> str:
+    """Of their lines: neighbours differ in more than their colour."""
+    return ("--", ":")[index % 2]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision import ops
 
 from labkit.plotting import COLORS, PREDICTION, TRUTH, show_boxes
-from labkit.widgets.canvas import Canvas, bare_figure, frame, new_boxes, new_picture, outlines_of, slider_of
+from labkit.widgets.canvas import Canvas, bare_figure, frame, legend, new_boxes, new_picture, outlines_of, slider_of
 
 
 def nms_demo(
@@ -20,7 +20,7 @@ def nms_demo(
 ) -> ipywidgets.VBox:
     """Sliders for both thresholds of non-maximum suppression over a picture of what it keeps; notebook 03.
 
-    Kept boxes are orange, suppressed ones thin and blue, the truth green and dashed; boxes below the score threshold
+    Kept boxes are orange and dashed, suppressed ones thin and blue, the truth green; boxes below the score threshold
     do not show.
 
     Args:
@@ -52,7 +52,7 @@ def nms_demo(
     boxes, scores = boxes.detach().cpu().float(), scores.detach().cpu().float()
     figure, axes = bare_figure(frame(boxes) if image is None else image)
     if truths is not None:
-        show_boxes(truths, color=TRUTH, style="--", width=2, ax=axes)
+        show_boxes(truths, color=TRUTH, width=2, ax=axes)
     canvas = Canvas(figure)
     suppressed = new_boxes(axes, COLORS["sky"], width=0.8)
     kept = new_boxes(axes, PREDICTION, width=3)
@@ -75,4 +75,6 @@ def nms_demo(
     for slider in (iou_slider, score_slider):
         slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([iou_slider, score_slider, words, picture])
+    meaning = {"kept": (PREDICTION, "dashed"), "suppressed": (COLORS["sky"], "solid")}
+    meaning |= {} if truths is None else {"truth": (TRUTH, "solid")}
+    return ipywidgets.VBox([iou_slider, score_slider, words, picture, legend(meaning)])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from labkit.detection.evaluation import FrocCurve
 from labkit.plotting import PREDICTION, TRUTH, plot_curves, show_boxes, show_image
-from labkit.widgets.canvas import Canvas, new_boxes, new_figure, new_picture, outlines_of, slider_of
+from labkit.widgets.canvas import Canvas, legend, new_boxes, new_figure, new_picture, outlines_of, slider_of
 
 
 def operating_point_demo(
@@ -22,7 +22,7 @@ def operating_point_demo(
 ) -> ipywidgets.VBox:
     """A slider for the score threshold: marks on a few films, and where it stands on the FROC curve; notebook 04.
 
-    Marks are orange, the truth green and dashed.
+    Marks are orange and dashed, the truth green.
 
     Args:
         images: n films of one size, (1, H, W) or (H, W) in [0, 1].
@@ -62,7 +62,7 @@ def operating_point_demo(
     show_image(torch.cat(films, dim=1), ax=left)
     for move in moves[1:]:
         left.axvline(float(move[0]), color="white", lw=3)
-    show_boxes(lesions, color=TRUTH, style="--", width=2, ax=left)
+    show_boxes(lesions, color=TRUTH, width=2, ax=left)
     name = {"FROC": (curve.false_positives, curve.sensitivity)}
     plot_curves(name, xlabel="false positives a film", ylabel="sensitivity", ax=right)
     right.set_ylim(0, 1.02)
@@ -88,4 +88,5 @@ def operating_point_demo(
 
     slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([slider, words, picture])
+    meaning = {"lesion": (TRUTH, "solid"), "mark above the threshold": (PREDICTION, "dashed")}
+    return ipywidgets.VBox([slider, words, picture, legend(meaning)])

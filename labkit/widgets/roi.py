@@ -11,6 +11,7 @@ from labkit.plotting import COLORS, PREDICTION, show_image
 from labkit.widgets.canvas import (
     PICTURE_HEIGHT,
     Canvas,
+    legend,
     new_boxes,
     new_figure,
     new_picture,
@@ -105,7 +106,9 @@ def roi_demo(features: Tensor, *, stride: int, box: Tensor, size: int = 3) -> ip
     for control in (*sliders, method):
         control.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*sliders, method, words, picture])
+    meaning = {"proposal": (PREDICTION, "dashed"), "bins": (COLORS["sky"], "solid")}
+    meaning["samples of RoIAlign"] = (COLORS["yellow"], "dotted")
+    return ipywidgets.VBox([*sliders, method, words, picture, legend(meaning)])
 
 
 def _pool_bins(low: float, high: float, size: int) -> list[tuple[int, int]]:

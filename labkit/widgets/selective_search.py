@@ -10,6 +10,7 @@ from labkit.plotting import COLORS, PREDICTION, TRUTH, show_image
 from labkit.widgets.canvas import (
     PICTURE_HEIGHT,
     Canvas,
+    legend,
     new_boxes,
     new_figure,
     new_picture,
@@ -89,7 +90,9 @@ def selective_search_demo(
 
     slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([slider, words, picture])
+    meaning = {"newest proposal": (PREDICTION, "solid"), "earlier ones": (COLORS["sky"], "solid")}
+    meaning |= {"lesion, not yet met": (TRUTH, "dashed"), "lesion, met": (TRUTH, "solid")} if len(truths) else {}
+    return ipywidgets.VBox([slider, words, picture, legend(meaning)])
 
 
 def _region_colours(image: Tensor, labels: Tensor, merges: Tensor) -> np.ndarray:
