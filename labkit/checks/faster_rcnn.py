@@ -267,7 +267,7 @@ def _draw_match(case: Case, expected: Tensor, got: Tensor):
         rows = {"background": matches == -1, "ignored": matches == -2, "object": matches >= 0}
         for name, (line, style) in looks.items():
             show_boxes(anchors[rows[name]], color=line, style=style, name=name, width=2, ax=ax)
-        show_boxes(boxes, color=COLORS["green"], style="--", width=3.5, name="truth", ax=ax)
+        show_boxes(boxes, color=COLORS["green"], width=3.5, name="truth", ax=ax)
         if len(anchors) <= MANY:
             number_boxes(ax, anchors, color="0.3", words=[str(m) for m in matches.tolist()])
         ax.set_title(f"{title}: {int((matches >= 0).sum())} objects", color=color)

@@ -1,4 +1,4 @@
-"""Checks of notebook 01, localization as regression: overlap and deltas. Its losses: localizer_training.py."""
+"""Checks of notebook 01, localization as regression: overlap, deltas and back. Its losses: localizer_training.py."""
 
 from collections.abc import Callable
 
@@ -211,5 +211,127 @@ def _draw_deltas(case: Case, expected: Tensor, got: Tensor):
     show_boxes(there, color=EXPECTED, width=3.5, name="where your deltas should lead", ax=axes[0])
     show_boxes(here, color=GOT, style="--", name="where they lead", ax=axes[0])
     fit(axes, torch.cat([anchor, there, here]))
+    legend(axes[0])
+    return figure
+
+
+# ------------------------------------------------------------------------------------------------- decode_box
+
+
+def decode_box(student: Callable) -> Callable:
+    """Check `my_decode_box(deltas (4,), anchor (4,)) -> (4,)` of notebook 01.
+
+    Example:
+        >>> decode_box(lambda deltas, anchor: anchor + deltas).__name__
+        ✗ decode_box: half an anchor to the right
+        ...
+          likely: deltas are no pixels: ...
+        ...
+        'reference_decode_box'
+    """
+    anchor = floats(10, 20, 50, 40)
+    cases = [
+        Case("deltas of 0: the anchor itself", (floats(0, 0, 0, 0), anchor)),
+        Case("half an anchor to the right", (floats(0.5, 0, 0, 0), anchor)),
+        Case("half an anchor up", (floats(0, -0.5, 0, 0), anchor)),
+        Case("twice as wide, about the same centre", (floats(0, 0, 0.6931472, 0), anchor)),
+        Case("half as high, about the same centre", (floats(0, 0, 0, -0.6931472), anchor)),
+        Case("moved and stretched, in a region of 64 x 48", (floats(-0.3, 0.2, -1.1, -0.6), floats(0, 0, 64, 48))),
+        Case("a box that leaves the frame on the left and above", (floats(-1, -0.75, 0.3, 0.9), anchor)),
+        Case("another anchor", (floats(0.25, 1.5, 0.4, -0.2), floats(6, 1, 18, 9))),
+    ]
+    return run_check(
+        "decode_box", student, reference_decode_box, cases, mistakes=DECODE_BOX_MISTAKES, draw=_draw_decoded
+    )
+
+
+def reference_decode_box(deltas: Tensor, anchor: Tensor) -> Tensor:
+    """The box (4,) that deltas (4,) make of an anchor (4,)."""
+    return decode_boxes(deltas[None], anchor[None])[0]
+
+
+def _decoded(
+    deltas: Tensor,
+    anchor: Tensor,
+    *,
+    unit: Callable = lambda anchor_size, size: anchor_size,
+    factor: Callable = torch.exp,
+    at: Callable = lambda anchor, anchor_size: anchor[:2] + anchor_size / 2,
+    corners: Callable = lambda center, size: torch.cat([center - size / 2, center + size / 2]),
+) -> Tensor:
+    """A decoded box with room for the usual slips."""
+    anchor_size = anchor[2:] - anchor[:2]
+    size = anchor_size * factor(deltas[2:])
+    return corners(at(anchor, anchor_size) + deltas[:2] * unit(anchor_size, size), size)
+
+
+def _size_for_corner(deltas: Tensor, anchor: Tensor) -> Tensor:
+    """The box when the anchor's last two numbers are read as a size."""
+    return reference_decode_box(deltas, torch.cat([anchor[:2], anchor[:2] + anchor[2:]]))
+
+
+DECODE_BOX_MISTAKES: dict[str, Callable] = {
+    "deltas are no pixels: shifts are in anchor sizes, sizes are factors under a logarithm": lambda d, a: a + d,
+    "dx and dy are in anchor sizes: multiply them by the anchor's width and height": (
+        lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: 1)
+    ),
+    "dx and dy are in anchor sizes: multiply by the anchor's, not by the new box's": (
+        lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: size)
+    ),
+    "dx goes with the width and dy with the height": (
+        lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: anchor_size.flip(0))
+    ),
+    "dy is multiplied by the anchor's width: multiply it by the height": (
+        lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: anchor_size[0])
+    ),
+    "the shift goes the wrong way: the centre is the anchor's plus the shift": (
+        lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: -anchor_size)
+    ),
+    "dw and dh are logarithms: multiply the anchor's size by exp(dw)": (
+        lambda d, a: _decoded(d, a, factor=lambda ratio: ratio)
+    ),
+    "dw and dh are logarithms: exp(dw), which is near 1 + dw for small ones only": (
+        lambda d, a: _decoded(d, a, factor=lambda ratio: 1 + ratio)
+    ),
+    "the natural logarithm was taken: exp, not 2 to the power": lambda d, a: _decoded(d, a, factor=torch.exp2),
+    "the ratio is upside down: exp(dw), not exp(-dw)": lambda d, a: _decoded(d, a, factor=lambda r: (-r).exp()),
+    "the size is not changed: multiply it by exp(dw) and exp(dh)": (
+        lambda d, a: _decoded(d, a, factor=torch.ones_like)
+    ),
+    "the shift starts from the anchor's centre, not from its upper left corner": (
+        lambda d, a: _decoded(d, a, at=lambda anchor, size: anchor[:2])
+    ),
+    "the anchor's centre is (x1 + x2) / 2, not (x2 - x1) / 2": (
+        lambda d, a: _decoded(d, a, at=lambda anchor, size: size / 2)
+    ),
+    "the corners lie half a width from the centre: the half is missing": (
+        lambda d, a: _decoded(d, a, corners=lambda center, size: torch.cat([center - size, center + size]))
+    ),
+    "these are centre and size: give back the corners x1 y1 x2 y2": (
+        lambda d, a: _decoded(d, a, corners=lambda center, size: torch.cat([center, size]))
+    ),
+    "these are corner and size: give back both corners, x1 y1 x2 y2": (
+        lambda d, a: _decoded(d, a, corners=lambda center, size: torch.cat([center - size / 2, size]))
+    ),
+    "the centre is taken for the upper left corner: x1 lies half a width before it": (
+        lambda d, a: _decoded(d, a, corners=lambda center, size: torch.cat([center, center + size]))
+    ),
+    "the box is clipped: it may leave the frame": lambda d, a: reference_decode_box(d, a).clamp(min=0),
+    "deltas and anchor are exchanged": lambda d, a: reference_decode_box(a, d),
+    "this encodes; decoding goes the other way": lambda d, a: encode_boxes(d[None], a[None])[0],
+    "the anchor holds two corners, x1 y1 x2 y2, not a corner and a size": _size_for_corner,
+}
+
+
+def _draw_decoded(case: Case, expected: Tensor, got: Tensor):
+    from labkit.checks.pictures import EXPECTED, GOT, fit, legend, panels
+    from labkit.plotting import COLORS, show_boxes
+
+    anchor = case.args[1][None]
+    figure, axes = panels(1, title=case.what, width=7, height=3.8)
+    show_boxes(anchor, color=COLORS["black"], style=":", width=5, name="anchor", ax=axes[0])
+    show_boxes(expected[None], color=EXPECTED, width=3.5, name="expected", ax=axes[0])
+    show_boxes(got[None], color=GOT, style="--", name="got", ax=axes[0])
+    fit(axes, torch.cat([anchor, expected[None], got[None]]))
     legend(axes[0])
     return figure

@@ -10,6 +10,8 @@ from torchvision import ops
 from labkit import checks
 from labkit.checks import fast_rcnn as subject
 from labkit.checks import fast_rcnn_loss
+from labkit.detection.boxes import decode_boxes
+from labkit.detection.roi_head import _decode_classes, select_detections
 
 
 def pool_by_cells(features, boxes, size, stride):
@@ -66,7 +68,38 @@ def loss_with_huber(class_logits, deltas, labels, targets):
     return F.nll_loss(class_logits.log_softmax(1), labels), (each * (labels != 0)).mean()
 
 
+def detections_by_loop(class_logits, deltas, proposals, image_size, score_threshold, iou_threshold):
+    """Class by class, then sorted."""
+    height, width = image_size
+    scores = class_logits.exp() / class_logits.exp().sum(dim=1, keepdim=True)
+    found = []
+    for label in range(1, class_logits.shape[1]):
+        boxes = decode_boxes(deltas[:, label] * torch.tensor([0.1, 0.1, 0.2, 0.2]), proposals)
+        boxes = torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
+        rows = ((scores[:, label] > score_threshold) & (ops.box_area(boxes) > 0)).nonzero()[:, 0]
+        for row in rows[ops.nms(boxes[rows], scores[rows, label], iou_threshold)].tolist():
+            found.append((float(scores[row, label]), label, boxes[row]))
+    found.sort(key=lambda one: -one[0])
+    boxes = torch.stack([box for _, _, box in found]) if found else proposals[:0]
+    labels = torch.tensor([label for _, label, _ in found], dtype=torch.int64)
+    return boxes, labels, torch.tensor([score for score, _, _ in found], dtype=torch.float32)
+
+
+def detections_of_the_package(class_logits, deltas, proposals, image_size, score_threshold, iou_threshold):
+    found = select_detections(
+        _decode_classes(deltas, proposals),
+        class_logits.softmax(dim=1),
+        image_size,
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+        max_detections=100,
+    )
+    return [found["boxes"], found["labels"], found["scores"]]
+
+
 RIGHT = [
+    (checks.detections, detections_by_loop),
+    (checks.detections, detections_of_the_package),
     (checks.roi_pool, pool_by_cells),
     (checks.roi_pool, pool_with_ops),
     (checks.roi_align, align_by_loops),

@@ -6,13 +6,14 @@ from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxes
 
 from labkit import checks
 from labkit.checks import faster_rcnn as subject
-from labkit.checks import faster_rcnn_loss
+from labkit.checks import faster_rcnn_loss, faster_rcnn_proposals
 from labkit.detection.anchors import match_anchors
-from labkit.detection.boxes import encode_boxes
+from labkit.detection.boxes import decode_boxes, encode_boxes
+from labkit.detection.faster_rcnn import RegionProposalNetwork
 
 
 def anchors_by_loop(feature_size, stride, sizes, aspect_ratios):
@@ -69,7 +70,53 @@ def loss_as_list(*args):
     return list(faster_rcnn_loss.reference_rpn_loss(*args))
 
 
+def head_by_loop(features, conv, objectness, deltas):
+    """Anchor by anchor, as one reads."""
+    hidden = conv(features).clamp(min=0)
+    scores, shifts = objectness(hidden), deltas(hidden)
+    rows, columns = features.shape[2:]
+    places = [(y, x, k) for y in range(rows) for x in range(columns) for k in range(scores.shape[1])]
+    logits = torch.stack([scores[:, k, y, x] for y, x, k in places], dim=1)
+    return logits, torch.stack([shifts[:, 4 * k : 4 * k + 4, y, x] for y, x, k in places], dim=1)
+
+
+def head_by_view(features, conv, objectness, deltas):
+    hidden = functional.relu(conv(features))
+    shifts = deltas(hidden)
+    batch, channels, rows, columns = shifts.shape
+    shifts = shifts.view(batch, channels // 4, 4, rows, columns).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
+    return [objectness(hidden).permute(0, 2, 3, 1).reshape(batch, -1), shifts]
+
+
+def proposals_by_loop(logits, deltas, anchors, image_size, before, after, iou_threshold):
+    """Greedy, box by box; sorted whole, cut by counting."""
+    order = logits.sort(descending=True).indices[:before].tolist()
+    limit = [image_size[1], image_size[0]] * 2
+    kept = []
+    for row in order:
+        box = decode_boxes(deltas[row][None], anchors[row][None])[0]
+        box = torch.stack([value.clamp(0, most) for value, most in zip(box, limit, strict=True)])
+        if box[2] - box[0] <= 0 or box[3] - box[1] <= 0:
+            continue
+        if all(box_iou(box[None], better[None])[0, 0] <= iou_threshold for better in kept):
+            kept.append(box)
+    return torch.stack(kept[:after]) if kept else anchors.new_zeros(0, 4)
+
+
+def proposals_with_scores(logits, deltas, anchors, image_size, before, after, iou_threshold):
+    """By topk and the sigmoid, as torchvision does."""
+    scores, rows = logits.sigmoid().topk(min(before, len(logits)))
+    boxes = clip_boxes_to_image(decode_boxes(deltas[rows], anchors[rows]), image_size)
+    large = remove_small_boxes(boxes, 1e-3)
+    boxes, scores = boxes[large], scores[large]
+    return boxes[nms(boxes, scores, iou_threshold)][:after]
+
+
 RIGHT = [
+    (checks.rpn_head, head_by_loop),
+    (checks.rpn_head, head_by_view),
+    (checks.rpn_proposals, proposals_by_loop),
+    (checks.rpn_proposals, proposals_with_scores),
     (checks.anchors, anchors_by_loop),
     (checks.anchors, anchors_at_once),
     (checks.match_anchors, match_by_loop),
@@ -144,3 +191,49 @@ def test_a_loss_from_which_nothing_is_learned_is_refused(message_of):
     )
     assert "gradient" in told.splitlines()[0]
     assert "likely: no gradient flows" in told
+
+
+def test_head_and_proposals_are_the_packages():
+    torch.manual_seed(0)
+    rpn = RegionProposalNetwork(4, stride=4, sizes=(6, 14), aspect_ratios=(0.5, 2.0), after_nms=(20, 12)).eval()
+    for layer in (rpn.conv, rpn.objectness, rpn.deltas):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    features = torch.randn(1, 4, 9, 13)
+    with torch.no_grad():
+        logits, deltas, anchors = rpn(features)
+        ours = faster_rcnn_proposals.reference_rpn_head(features, rpn.conv, rpn.objectness, rpn.deltas)
+    torch.testing.assert_close(ours, (logits, deltas))
+    theirs = rpn.proposals(logits, deltas, anchors, [(36, 52)])[0]
+    found = faster_rcnn_proposals.reference_rpn_proposals(logits[0], deltas[0], anchors, (36, 52), 1000, 12, 0.7)
+    torch.testing.assert_close(found, theirs)
+
+
+def head_of_a_student(features, conv, objectness, deltas, *, slip=""):
+    """The head in the plainest way, and the usual slips as they are made."""
+    hidden = conv(features) if slip == "no relu" else functional.relu(conv(features))
+    scores, shifts = objectness(hidden), deltas(hidden)
+    if slip == "no permute":
+        return scores.flatten(1), shifts.reshape(len(features), -1, 4)
+    if slip == "x first":
+        scores, shifts = scores.mT, shifts.mT
+    scores, shifts = scores.permute(0, 2, 3, 1), shifts.permute(0, 2, 3, 1)
+    if slip == "four first":
+        return scores.flatten(1), shifts.unflatten(3, (4, -1)).mT.reshape(len(features), -1, 4)
+    return scores.flatten(1), shifts.reshape(len(features), -1, 4)
+
+
+@pytest.mark.parametrize(
+    ("slip", "told"),
+    [
+        ("no relu", "the ReLU after the 3x3 convolution is missing"),
+        ("no permute", "the channels come first"),
+        ("x first", "the columns are slowest"),
+        ("four first", "the four deltas are taken apart"),
+    ],
+)
+def test_the_usual_slips_of_the_head_are_named(message_of, slip, told):
+    assert f"likely: {told}" in message_of(checks.rpn_head, lambda *args: head_of_a_student(*args, slip=slip))
+
+
+def test_the_plain_head_without_a_slip_is_right(strict):
+    assert checks.rpn_head(head_of_a_student) is head_of_a_student

@@ -43,6 +43,21 @@ def encode_by_halves(box, anchor):
     )
 
 
+def decode_by_conversion(deltas, anchor):
+    x, y, w, h = ops.box_convert(anchor[None], "xyxy", "cxcywh")[0]
+    dx, dy, dw, dh = deltas
+    box = torch.stack([x + dx * w, y + dy * h, w * dw.exp(), h * dh.exp()])
+    return ops.box_convert(box[None], "cxcywh", "xyxy")[0]
+
+
+def decode_number_by_number(deltas, anchor):
+    (dx, dy, dw, dh), (x1, y1, x2, y2) = deltas.tolist(), anchor.tolist()
+    wide, high = (x2 - x1) * math.e**dw, (y2 - y1) * math.e**dh
+    left = (x1 + x2) / 2 + dx * (x2 - x1) - wide / 2
+    top = (y1 + y2) / 2 + dy * (y2 - y1) - high / 2
+    return torch.tensor([left, top, left + wide, top + high])
+
+
 def l2_by_loop(predicted, wanted):
     differences = [(p - w) ** 2 for p, w in zip(predicted.flatten(), wanted.flatten(), strict=True)]
     return sum(differences) / len(differences)
@@ -86,6 +101,8 @@ def step_zero_after(head, optimizer, features, targets, loss):
         ("box_iou", broadcast_iou),
         ("encode_box", encode_by_conversion),
         ("encode_box", encode_by_halves),
+        ("decode_box", decode_by_conversion),
+        ("decode_box", decode_number_by_number),
         ("l2_loss", l2_by_loop),
         ("l2_loss", l2_by_norm),
         ("smooth_l1_loss", smooth_by_huber),

@@ -44,7 +44,34 @@ def by_unflatten(linear, channels, height, width):
     return conv
 
 
+def hard_by_loop(image, margin, window, stride, least, most):
+    """Cell by cell."""
+    rows, columns = margin.shape
+    found = []
+    for y in range(rows):
+        for x in range(columns):
+            around = margin[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4]
+            if margin[y, x] > least and margin[y, x] == around.max():
+                found.append((float(margin[y, x]), y * stride, x * stride))
+    best = sorted(found, reverse=True)[:most]
+    cut = [image[:, y : y + window[0], x : x + window[1]] for _, y, x in best]
+    return torch.stack(cut) if cut else torch.zeros(0, image.shape[0], *window, device=image.device)
+
+
+def hard_by_index(image, margin, window, stride, least, most):
+    """All windows by unfold, the peaks by number."""
+    highest, where = nn.functional.max_pool2d(margin[None, None], 7, 1, 3, return_indices=True)
+    own = torch.arange(margin.numel(), device=margin.device).view_as(margin)
+    peak = (where[0, 0] == own) & (highest[0, 0] > least)
+    order = torch.where(peak, margin, -torch.inf).flatten().topk(min(most, int(peak.sum()))).indices
+    tiles = image.unfold(1, window[0], stride).unfold(2, window[1], stride)
+    y, x = order // margin.shape[1], order % margin.shape[1]
+    return tiles[:, y, x].transpose(0, 1).contiguous()
+
+
 RIGHT = [
+    (checks.hard_windows, hard_by_loop),
+    (checks.hard_windows, hard_by_index),
     (checks.sliding_window, with_loops),
     (checks.sliding_window, with_unfold),
     (checks.fc_to_conv, by_view),
