@@ -2,6 +2,8 @@
 ## make demo     the solved notebooks, for teaching
 ## make test     all tests, and every notebook run to its end
 ## make plain    the same as on a plain laptop: AVX2, fp32, no GPU
+## make release  the notebooks as nbgrader's assignments, in grading/
+## make grade     run and grade what lies in grading/submitted/
 ## make bench    the measurements, as tables
 ## make clean    remove what these commands made; work/ and demo/ stay
 ##
@@ -15,12 +17,15 @@ LABKIT_DATA_TEST ?= $(CURDIR)/../shared/data
 export LABKIT_DATA_TEST
 endif
 
-.PHONY: help lab demo test plain bench clean
+.PHONY: help lab demo release grade test plain bench clean
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
 lab demo: .venv/.stamp-lab
 	@$(BIN)/labkit $@ $(ARGS)
+
+release grade: .venv/.stamp-grade
+	@$(BIN)/labkit $@ grading $(ARGS)
 
 # A worker for each core, four at most: each holds a kernel with torch.
 test: .venv/.stamp-test

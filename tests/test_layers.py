@@ -73,6 +73,8 @@ OUTSIDE = {
     "PIL": ["datasets.*", "widgets.*"],
     "nbformat": ["course.*"],
     "jupyterlab": ["course.*"],
+    "nbgrader": ["course.grading"],
+    "traitlets": ["course.grading"],
     "jupyter_core": ["course.*"],
 }
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from labkit import __version__
-from labkit.course import copies, jupyter
+from labkit.course import copies, grading, jupyter
 
 ABOUT = {
     "lab": (
@@ -22,6 +22,16 @@ ABOUT = {
         "the notebooks with blank exercises, put into a folder",
         "Makes the copies and starts nothing: for JupyterHub, VS Code, Binder, Moodle. Run again, it adds what is "
         "missing and puts newer versions beside; nothing in the folder is overwritten.",
+    ),
+    "release": (
+        "the notebooks as nbgrader's assignments",
+        "Writes nbgrader's course folder: source/ with hidden tests, for teachers, and release/, to give out. Points: "
+        'one for each exercise. Needs nbgrader: pip install "labkit[grade]".',
+    ),
+    "grade": (
+        "run and grade what students handed in",
+        "Runs every notebook in DIR/submitted/STUDENT/NAME/NAME.ipynb with the hidden tests of a released folder, says "
+        "its points, and writes them into DIR/grades.csv. A notebook takes as long as it took the student.",
     ),
     "doctor": (
         "this machine, and what is wrong with it if anything",
@@ -48,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
         "--folder", type=_folder, default=copies.ROOT / "work", help="for your copies (default: work in the project)"
     )
     made["copies"].add_argument("folder", type=_folder, metavar="DIR", help="the folder; made when missing")
+    made["release"].add_argument(
+        "folder", type=_folder, metavar="DIR", help="nbgrader's course folder; made when missing"
+    )
+    made["grade"].add_argument("folder", type=_folder, metavar="DIR", help="the folder that `labkit release` wrote")
     for name in ("lab", "demo"):
         made[name].add_argument("--no-browser", action="store_true", help="start the server, open no browser")
         made[name].add_argument("--port", type=_port, help="where it listens (default: the first free from 8888)")
@@ -95,6 +109,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int | None:
     if options.command == "copies":
         told = copies.update_copies(options.folder)
         print("\n".join(told) or f"nothing is newer; the notebooks are in {options.folder}")
+        return 0
+    if options.command in ("release", "grade"):
+        print("\n".join(getattr(grading, options.command)(options.folder)))
         return 0
     if options.command == "doctor":
         from labkit.course import doctor  # loads torch, which takes seconds
