@@ -1,6 +1,7 @@
 """What `fit` checks before the first step."""
 
 import operator
+import os
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import IterableDataset
 
+from labkit.files import user_path
 from labkit.training.losses import BatchLoss
 
 
@@ -111,11 +113,17 @@ def check_path(checkpoint) -> Path | None:
     if checkpoint is None:
         return None
     try:
-        path = Path(checkpoint).expanduser()
-    except RuntimeError:  # ~nobody
-        raise ValueError(f"checkpoint must be in a folder there is, got {checkpoint}; write the path in full") from None
+        path = user_path(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"checkpoint must be a file in a folder there is, got {checkpoint!r}: {error}") from None
     if path.is_dir():
         raise ValueError(f"checkpoint must be a file, got the folder {path}; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"checkpoint {path} must be in a folder, got none ({error}); name another place") from None
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"checkpoint {path} must be in a folder that can be written, got another; name another place")
     return path
 
 
