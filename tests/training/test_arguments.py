@@ -54,8 +54,12 @@ def never(outputs, targets):
         ({"steps": []}, "steps must be an empty dict"),
         (
             {"checkpoint": "~nobody-of-that-name/a"},
-            "checkpoint must be in a folder there is, got ~nobody-of-that-name/a",
+            "checkpoint must be a file in a folder there is, got '~nobody-of-that-name/a': .* without ~",
         ),
+        ({"checkpoint": 3}, "checkpoint must be a file in a folder there is, got 3: .* write it between quotes"),
+        ({"checkpoint": "a\0b"}, "a zero byte in it"),
+        ({"checkpoint": ""}, "checkpoint must be a file, got the folder ."),
+        ({"checkpoint": f"{__file__}/a"}, "checkpoint .* must be in a folder, got none .*; name another place"),
     ],
 )
 def test_wrong_arguments_are_told_with_a_cure(options, message):
@@ -99,3 +103,9 @@ def test_a_scheduler_of_another_optimizer_is_refused():
     scheduler = torch.optim.lr_scheduler.ConstantLR(another)
     with pytest.raises(ValueError, match="scheduler must be made with this optimizer"):
         quick(model=model, optimizer=optimizer, scheduler=scheduler)
+
+
+def test_a_folder_for_reading_only_is_told_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("labkit.training.arguments.os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="must be in a folder that can be written, got another; name another place"):
+        quick(loss=never, checkpoint=tmp_path / "deep" / "a.safetensors")
