@@ -34,7 +34,7 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], *, roun
     """
     areas, ratios = (torch.as_tensor(values, dtype=torch.float32) for values in (sizes, aspect_ratios))
     for name, values in (("sizes", areas), ("aspect_ratios", ratios)):
-        if values.ndim != 1 or len(values) == 0 or not (values > 0).all():
+        if values.ndim != 1 or len(values) == 0 or not ((values > 0) & values.isfinite()).all():
             raise ValueError(f"{name} must be a list of positive numbers, got {values.tolist()}; give at least one")
     heights = (ratios.sqrt()[:, None] * areas).flatten()  # (K,)
     widths = (1 / ratios.sqrt()[:, None] * areas).flatten()  # (K,)
@@ -87,7 +87,7 @@ def anchor_grid(
     """
     stride_y, stride_x = stride if isinstance(stride, Sequence) else (stride, stride)
     cell = cell_anchors(sizes, aspect_ratios, rounded=rounded).to(device)
-    if min(feature_size) < 0 or min(stride_y, stride_x) <= 0:
+    if not (min(feature_size) >= 0 and min(stride_y, stride_x) > 0):  # so that nan is refused too
         raise ValueError(
             f"feature_size and stride must be positive, got {tuple(feature_size)} and {stride}; use pixels"
         )
