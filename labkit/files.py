@@ -145,11 +145,19 @@ def read_sealed(path: Path, *, tensors: bool = False) -> tuple[Arrays, dict[str,
 
 
 def seal(arrays: Arrays, **notes: str) -> tuple[bytes | memoryview, ...]:
-    """A safetensors file, in pieces, whose header carries the notes and a SHA-256 of the arrays."""
+    """A safetensors file, in pieces, whose header carries the notes and a SHA-256 of the arrays.
+
+    Raises:
+        ValueError: an array holds no numbers.
+    """
     from numpy import ndarray
+    from safetensors import SafetensorError
 
     tensors = not all(isinstance(array, ndarray) for array in arrays.values())
-    data = _safetensors(tensors).save(arrays, metadata=notes | {"sha256": NO_DIGEST})
+    try:
+        data = _safetensors(tensors).save(arrays, metadata=notes | {"sha256": NO_DIGEST})
+    except SafetensorError as error:
+        raise ValueError(f"arrays must hold numbers or bools, got others ({error}); number the words first") from None
     start = data.index(f'"sha256":"{NO_DIGEST}"'.encode()) + len('"sha256":"')
     digest = _digest(data, _header(data)).encode()
     return data[:start], digest, memoryview(data)[start + len(digest) :]

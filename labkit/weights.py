@@ -103,8 +103,14 @@ def save_weights(model: nn.Module, name: str, *, folder: Path = FOLDER, **card) 
         raise ValueError(f"weights must be finite, got NaN or infinity in {', '.join(broken[:3])}; train again")
     data = safetensors.torch.save(state)
     card = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **card}
+    try:
+        words = json.dumps(card, indent=2) + "\n"  # before anything is written: old weights keep their old card
+    except TypeError as error:
+        raise ValueError(
+            f"card must hold what JSON can, got another ({error}); write float(...) or .tolist()"
+        ) from None
     write_whole(path, data)
-    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_whole(path.with_suffix(".json"), words.encode())
     return path
 
 

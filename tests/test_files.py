@@ -240,6 +240,12 @@ def test_what_is_wrong_with_a_file_is_said(data, reason, tensors):
         unseal(data, tensors=tensors)
 
 
+@pytest.mark.parametrize("array", [np.array(["mdb001"]), np.array(["a", None], object)])
+def test_words_are_no_numbers(array):
+    with pytest.raises(ValueError, match=r"arrays must hold numbers or bools, got others .*; number the words first"):
+        seal({"names": array})
+
+
 def test_a_note_is_text():
     with pytest.raises(TypeError):
         seal(ARRAYS, version=3)

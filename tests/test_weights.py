@@ -118,3 +118,15 @@ def test_a_wheel_holds_all_code_and_every_file_of_weights(tmp_path):
     weights = [path for path in files if path.parent == FOLDER]
     assert len(weights) == 12
     assert all(held[path.relative_to(root).as_posix()] == path.read_bytes() for path in weights)
+
+
+def test_a_card_that_cannot_be_written_leaves_the_weights_of_before(tmp_path):
+    model = nn.Linear(3, 2)
+    save_weights(model, "line", folder=tmp_path, seed=7)
+    with pytest.raises(
+        ValueError, match=r"card must hold what JSON can, got another .*; write float\(...\) or .tolist"
+    ):
+        save_weights(nn.Linear(3, 2), "line", folder=tmp_path, accuracy=torch.tensor(0.9))
+    again = nn.Linear(3, 2)
+    assert load_weights(again, "line", folder=tmp_path)["seed"] == 7
+    assert torch.equal(again.weight, model.weight)

@@ -31,6 +31,7 @@ from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, on
 from labkit.files import user_path
 
 CLASSES = ("background", "RBC", "WBC", "Platelets")  # the index is the label
+LONGEST_NAME = 200  # letters; no disk holds a longer one with its ending
 SAME_CELL = 0.03  # of the longer side: two boxes of one class whose sides are no further apart mark one cell
 
 
@@ -103,11 +104,11 @@ def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[
     listed = read_words(names).split()
     problems = [f"{split}.txt: {name} is named twice, taken once" for name in _twice(listed)]
     for name in dict.fromkeys(listed):
+        if Path(name).name != name or len(name) > LONGEST_NAME:
+            problems.append(f"{split}.txt: {name[:99]} is left out, expected the name of an image without a folder")
+            continue
         picture, annotation = folder / "JPEGImages" / f"{name}.jpg", folder / "Annotations" / f"{name}.xml"
         missing = [path.name for path in (picture, annotation) if not path.is_file()]
-        if Path(name).name != name:
-            problems.append(f"{split}.txt: {name} is left out, expected the name of an image without a folder")
-            continue
         if missing:
             problems.append(f"{split}.txt: {name} is left out, {' and '.join(missing)} not in the folder")
             continue

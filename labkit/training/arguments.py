@@ -96,6 +96,19 @@ def check_epochs(epochs: int) -> int:
     return count
 
 
+def check_functions(model: nn.Module, loss: Callable | None, validate: Callable | None, monitor: str | None) -> None:
+    """Refuse what is no module, no function or no name, a class in place of its object for one."""
+    for name, value in (("model", model), ("loss", loss), ("validate", validate)):
+        fits = isinstance(value, nn.Module) if name == "model" else value is None or callable(value)
+        if not fits or isinstance(value, type):
+            wanted = "an nn.Module" if name == "model" else "a function, or None"
+            got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
+            cure = f"write {value.__name__}()" if isinstance(value, type) else "write a function's name, without quotes"
+            raise ValueError(f"{name} must be {wanted}, got {got}; {cure}")
+    if monitor is not None and not isinstance(monitor, str):
+        raise ValueError(f"monitor must be the name of a figure, got {monitor!r}; write it between quotes")
+
+
 def check_mode(mode: str | None) -> None:
     """Refuse another direction than the two there are."""
     if mode not in (None, "min", "max"):
@@ -130,6 +143,9 @@ def check_path(checkpoint) -> Path | None:
 def find_optimizer(model: nn.Module, optimizer: Optimizer | None, scheduler: LRScheduler | None) -> Optimizer:
     """The optimizer to use, once it fits the model and the scheduler."""
     _check_scheduler(scheduler)
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        got = f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__
+        raise ValueError(f"optimizer must be one of torch.optim, got {got}; write SGD(model.parameters(), lr=...)")
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError("model must have a parameter to train, got none; set requires_grad_(True) on a part of it")

@@ -20,6 +20,7 @@ from labkit.training.arguments import (
     Run,
     check_data,
     check_epochs,
+    check_functions,
     check_mode,
     check_path,
     check_room,
@@ -106,6 +107,7 @@ def fit(
         (20, 3.0)
     """
     epochs, path = check_epochs(epochs), check_path(checkpoint)
+    check_functions(model, loss, validate, monitor)
     check_mode(mode)
     given = [] if loss is None else ["loss", "val_loss"][: 1 if validation_loader is None else 2]
     check_monitor(monitor, mode, named=validate is not None, given=given)

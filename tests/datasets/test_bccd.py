@@ -223,7 +223,7 @@ def test_the_real_set(real_data, split, images, cells, slip, twice):
     assert sum(darker) / 12 > 0.05 > 0.03 > sum(turned) / 12
 
 
-@pytest.mark.parametrize("name", ["../JPEGImages/cell", "deep/cell", "."])
+@pytest.mark.parametrize("name", ["../JPEGImages/cell", "deep/cell", ".", "x" * 400])
 def test_a_name_that_leads_to_another_folder_is_left_out_and_told(tmp_path, name):
     folder = write_cell(tmp_path)
     (folder / "ImageSets/Main/train.txt").write_text(f"cell {name}")

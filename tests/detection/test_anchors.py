@@ -67,6 +67,13 @@ def test_grids_that_are_refused(changed, message):
         anchor_grid((2, 3), **{"stride": 8, "sizes": [16], "aspect_ratios": [1.0], **changed})
 
 
+def test_cells_are_whole():
+    with pytest.raises(ValueError, match=r"got \(2.5, 3\) and 8; use whole cells, and pixels"):
+        anchor_grid((2.5, 3), stride=8, sizes=[16], aspect_ratios=[1.0])
+    cells = torch.zeros(1, 1, 2, 3).shape[-2:]
+    assert len(anchor_grid(cells, stride=8, sizes=[16], aspect_ratios=[1.0])) == 6
+
+
 # --- matching
 
 

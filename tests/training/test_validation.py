@@ -64,9 +64,15 @@ def test_a_name_that_does_not_tell_the_direction_is_asked_about(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"monitor": "score", "validate": dict}, "mode must say whether the lowest or the highest 'score' is best"),
-        ({"monitor": "mean", "validate": dict}, "mode must say"),
-        ({"monitor": "count", "validate": dict, "loss": None}, "mode must say"),  # of the model's or of validate's
+        (
+            {"monitor": "score", "validate": lambda model: {}},
+            "mode must say whether the lowest or the highest 'score' is best",
+        ),
+        ({"monitor": "mean", "validate": lambda model: {}}, "mode must say"),
+        (
+            {"monitor": "count", "validate": lambda model: {}, "loss": None},
+            "mode must say",
+        ),  # of the model's or of validate's
         ({"monitor": "auc"}, "monitor must be one of loss, got 'auc'; or leave it out"),
         ({"monitor": "auc", "validation_loader": BATCHES}, "monitor must be one of loss, val_loss, got 'auc'"),
         ({"monitor": "val_loss"}, "monitor must be one of loss, got 'val_loss'"),
