@@ -24,8 +24,9 @@ from labkit.detection.faster_rcnn import FasterRCNN, RPNOptions
 from labkit.detection.pretrained import LESIONS
 from labkit.detection.proposals import selective_search
 from labkit.detection.roi_head import HeadOptions
+from labkit.detection.roi_pooling import SAMPLES
 
-CLASSES, MEAN, STD, HIDDEN = 3, 0.5, 0.25, 128
+CLASSES, HIDDEN = 3, 128
 NAMES = {  # ours -> torchvision's
     "backbone.": "backbone.",
     "rpn.conv.": "rpn.head.conv.0.0.",
@@ -47,24 +48,24 @@ def ours() -> FasterRCNN:
 
 
 def torchvisions(model: FasterRCNN) -> TorchvisionFasterRCNN:
-    """Torchvision's with the settings and weights of ours; its resizing is switched off, as ours has none."""
-    backbone = Backbone()
+    """Torchvision's with the settings and weights of ours, untrained or not; its resizing is off, as ours has none."""
+    backbone, rpn, head = Backbone(), model.rpn, model.roi_head
     theirs = TorchvisionFasterRCNN(
         backbone,
         min_size=8,
         max_size=4096,
-        image_mean=[MEAN],
-        image_std=[STD],
-        rpn_anchor_generator=AnchorGenerator((LESIONS["sizes"],), (LESIONS["aspect_ratios"],)),
-        rpn_batch_size_per_image=128,
-        rpn_pre_nms_top_n_train=400,
-        rpn_pre_nms_top_n_test=300,
-        rpn_post_nms_top_n_train=150,
-        rpn_post_nms_top_n_test=100,
-        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
-        box_head=TwoMLPHead(backbone.out_channels * 49, HIDDEN),
-        box_predictor=FastRCNNPredictor(HIDDEN, CLASSES),
-        box_batch_size_per_image=64,
+        image_mean=model.image_mean.tolist(),
+        image_std=model.image_std.tolist(),
+        rpn_anchor_generator=AnchorGenerator((rpn.sizes,), (rpn.aspect_ratios,)),
+        rpn_batch_size_per_image=rpn.samples,
+        rpn_pre_nms_top_n_train=rpn.before_nms[0],
+        rpn_pre_nms_top_n_test=rpn.before_nms[1],
+        rpn_post_nms_top_n_train=rpn.after_nms[0],
+        rpn_post_nms_top_n_test=rpn.after_nms[1],
+        box_roi_pool=MultiScaleRoIAlign(["0"], head.pool_size, SAMPLES),
+        box_head=TwoMLPHead(head.fc1.in_features, head.fc1.out_features),
+        box_predictor=FastRCNNPredictor(head.fc2.out_features, model.num_classes),
+        box_batch_size_per_image=head.samples,
         size_divisible=backbone.stride,
     )
     state = {}

@@ -5,6 +5,7 @@ notebook 04.
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -74,9 +75,9 @@ def bootstrap_interval(
         raise ValueError(
             f"data must have one row an image, got lengths {[len(rows) for rows in data]}; give at least one"
         )
-    if samples < 1 or not 0 < confidence < 1:
+    if not isinstance(samples, Integral) or samples < 1 or not 0 < confidence < 1:
         raise ValueError(
-            f"samples >= 1 and 0 < confidence < 1 must hold, got {samples} and {confidence}; use 1000, 0.95"
+            f"whole samples >= 1 and 0 < confidence < 1 must hold, got {samples} and {confidence}; use 1000, 0.95"
         )
     _, members = group_rows(groups, len(data[0]))
     draws = torch.randint(len(members), (samples, len(members)), generator=generator).numpy()

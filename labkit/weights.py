@@ -3,6 +3,9 @@
 labkit/trained_weights/NAME.safetensors    the numbers
 labkit/trained_weights/NAME.json           the card: SHA-256, seed, settings and held-out figures
 data/weights/NAME.py                       the recipe, in the repository: run it, and it makes the other two again
+
+The SHA-256 stands in the card, not in the file as in those that `labkit.files` seals: weights are published, other
+programs read them too, and the card shows in the repository's history which numbers its figures were measured with.
 """
 
 import hashlib
@@ -12,7 +15,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor, nn
 
-from labkit.files import write_whole
+from labkit.files import user_path, write_whole
 
 FOLDER = Path(__file__).parent / "trained_weights"  # package data: an installed package has them too
 
@@ -35,7 +38,7 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
         >>> card["seed"]
         0
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.safetensors"))) or "none"
@@ -59,12 +62,18 @@ def load_weights(model: nn.Module, name: str, *, folder: Path = FOLDER) -> dict:
     state = safetensors.torch.load(data)
     broken = _broken(state)
     if broken:
-        raise ValueError(f"{path} holds NaN or infinity in {', '.join(broken[:3])}; make it again with its recipe")
+        raise ValueError(
+            f"{path} must hold finite numbers, got NaN or infinity in {', '.join(broken[:3])}; make it again with "
+            f"`python data/weights/{name}.py`"
+        )
     own = model.state_dict()
     wrong = [k for k in own.keys() | state.keys() if k not in state or k not in own or own[k].shape != state[k].shape]
     if wrong:
-        names = ", ".join(sorted(wrong)[:3])
-        raise ValueError(f"{path.name} does not fit {type(model).__name__} in {names}; build it as the recipe does")
+        told = ", ".join(f"{key} {_shape(own, key)}, got {_shape(state, key)}" for key in sorted(wrong)[:3])
+        raise ValueError(
+            f"{path.name} does not fit {type(model).__name__}: expected {told}; build the model as "
+            f"data/weights/{name}.py does"
+        )
     model.load_state_dict(state)
     return card
 
@@ -87,16 +96,26 @@ def save_weights(model: nn.Module, name: str, *, folder: Path = FOLDER, **card) 
         ...     save_weights(nn.Linear(2, 1), "line", folder=Path(folder), seed=0).name
         'line.safetensors'
     """
-    path = Path(folder).expanduser() / f"{name}.safetensors"
+    path = user_path(folder) / f"{name}.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     broken = _broken(state)
     if broken:
         raise ValueError(f"weights must be finite, got NaN or infinity in {', '.join(broken[:3])}; train again")
     data = safetensors.torch.save(state)
     card = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **card}
+    try:
+        words = json.dumps(card, indent=2) + "\n"  # before anything is written: old weights keep their old card
+    except TypeError as error:
+        raise ValueError(
+            f"card must hold what JSON can, got another ({error}); write float(...) or .tolist()"
+        ) from None
     write_whole(path, data)
-    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_whole(path.with_suffix(".json"), words.encode())
     return path
+
+
+def _shape(state: dict[str, Tensor], key: str) -> str:
+    return str(tuple(state[key].shape)) if key in state else "none"
 
 
 def _broken(state: dict[str, Tensor]) -> list[str]:

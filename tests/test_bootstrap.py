@@ -84,6 +84,9 @@ def test_group_rows_by_hand():
         (([1, 2], [1]), {}, r"lengths \[2, 1\]"),
         (([1, 2],), {"groups": [1]}, r"groups must have shape \(2,\), got \(1,\)"),
         (([1, 2],), {"samples": 0}, "samples >= 1"),
+        (([1, 2],), {"samples": 10.0}, "whole samples >= 1 and .* must hold, got 10.0 and 0.95"),
+        (([1, 2],), {"samples": "10"}, "whole samples >= 1"),
+        (([1, 2],), {"confidence": float("nan")}, "0 < confidence < 1 must hold"),
         (([1, 2],), {"confidence": 95}, "0 < confidence < 1 must hold, got 1000 and 95"),
     ],
 )

@@ -9,31 +9,12 @@ from xml.etree import ElementTree
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebooks_by_hand import EXERCISE, make_notebook
 
 from labkit import NOTEBOOKS
 from labkit.course import copies, notebook_form
-from labkit.course.notebook_form import COMPARED
 
 SOURCES = sorted((copies.ROOT / "notebooks").glob("*.ipynb"))
-EXERCISE = """# Exercise 9.1: the answer
-def my_answer():
-    ### BEGIN SOLUTION
-    return 42
-    ### END SOLUTION"""
-CHECK = "answer = checks.answer(my_answer)"
-
-
-def make_notebook(*sources):
-    """A notebook in the stored form: str for a code cell, (str, output) for one whose output is compared."""
-    notebook = new_notebook(metadata=notebook_form.KERNEL)
-    for number, source in enumerate(sources):
-        cell = new_code_cell(source if isinstance(source, str) else source[0], id=f"c{number}")
-        if not isinstance(source, str):
-            cell.metadata.tags = [COMPARED]
-            cell.outputs, cell.execution_count = [new_output("stream", text=source[1])], 1
-        notebook.cells.append(cell)
-    return notebook
 
 
 def test_the_reading_order_names_every_notebook():
@@ -45,153 +26,6 @@ def test_a_notebook_is_in_the_stored_form(path):
     notebook = notebook_form.read(path)
     assert notebook_form.problems(notebook, path.name) == []
     assert path.read_text(encoding="utf-8") == notebook_form.text(notebook)
-
-
-# The stored form itself
-
-
-def good_notebook():
-    notebook = make_notebook("import labkit", EXERCISE, CHECK, ("print(1)", "1\n"))
-    notebook.cells.insert(0, new_markdown_cell("# Title", id="title"))
-    return notebook
-
-
-def test_a_good_notebook_has_no_problems():
-    assert notebook_form.problems(good_notebook(), "a.ipynb") == []
-
-
-def stray_output(cells):
-    cells[1].outputs = [new_output("stream", text="1")]
-
-
-def stray_count(cells):
-    cells[1].execution_count = 3
-
-
-def stray_metadata(cells):
-    cells[0].metadata.collapsed = True
-
-
-def blanks(cells):
-    cells[1].source += "  "
-
-
-def same_id(cells):
-    cells[1].id = cells[2].id
-
-
-def long_cell(cells):
-    cells[4].source += "\n#" * 25
-
-
-def long_setup(cells):
-    cells[1].source += "\n#" * 8
-
-
-def skipped(cells):
-    cells[3].metadata.tags = ["nbval-skip"]
-
-
-def expected_failure(cells):
-    cells[3].metadata.tags = ["raises-exception"]
-
-
-def compared_with_nothing(cells):
-    cells[4].execution_count = None
-
-
-def compared_picture(cells):
-    cells[4].outputs = [new_output("display_data", data={"image/png": "", "text/plain": ""})]
-
-
-def open_marker(cells):
-    cells[2].source = cells[2].source.replace("### END SOLUTION", "")
-
-
-def closed_twice(cells):
-    cells[2].source += "\n    ### END SOLUTION"
-
-
-def no_name(cells):
-    cells[2].source = cells[2].source.replace("# Exercise 9.1: the answer", "")
-
-
-def at_top_level(cells):
-    cells[2].source = cells[2].source.replace("    ", "").replace("return", "answer =")
-
-
-def no_check(cells):
-    del cells[3]
-
-
-def no_exercise(cells):
-    del cells[2]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (stray_output, "cell 1: not in the stored form"),
-        (stray_count, "cell 1: not in the stored form"),
-        (stray_metadata, "cell 0: not in the stored form"),
-        (blanks, "cell 1: not in the stored form"),
-        (same_id, "cell id 'c1' must be there, and once only"),
-        (long_cell, "cell 4: expected at most 25 lines, got 26"),
-        (long_setup, "cell 1: expected at most 8 lines, got 9"),
-        (skipped, "cell 3: tag 'nbval-skip'"),
-        (expected_failure, "cell 3: tag 'raises-exception'"),
-        (compared_with_nothing, "cell 4: tag 'nbval-check-output' without a stored output"),
-        (compared_picture, "cell 4: a compared output is text, got image/png"),
-        (open_marker, "cell 2, line 3: expected '### END SOLUTION' after '### BEGIN SOLUTION', got none"),
-        (closed_twice, "cell 2, line 6: expected '### BEGIN SOLUTION', got '### END SOLUTION'"),
-        (no_name, "cell 2: expected a line '# Exercise 3.1: what to write'"),
-        (at_top_level, "cell 2: a solution outside a function"),
-        (no_check, "cell 2: the next code cell must call the exercise's check"),
-        (no_exercise, "expected at least one exercise"),
-    ],
-)
-def test_each_fault_is_named(spoil, said):
-    notebook = good_notebook()
-    spoil(notebook.cells)
-    found = notebook_form.problems(notebook, "a.ipynb")
-    assert any(said in sentence for sentence in found), found
-    assert all(sentence.startswith("a.ipynb") for sentence in found)
-
-
-def test_foreign_kernel_metadata_is_named():
-    notebook = good_notebook()
-    notebook.metadata.kernelspec.name = "mine"
-    assert notebook_form.problems(notebook, "a.ipynb")[0].startswith("a.ipynb: metadata not in the stored form")
-
-
-def test_normalise_mends_keeps_ids_and_leaves_its_argument():
-    notebook = good_notebook()
-    for spoil in (stray_output, stray_count, stray_metadata, blanks):
-        spoil(notebook.cells)
-    before = notebook_form.text(notebook)
-    stored = notebook_form.normalise(notebook)
-    assert notebook_form.problems(stored, "a.ipynb") == []
-    assert stored == notebook_form.normalise(stored) == good_notebook()
-    assert notebook_form.text(notebook) == before
-
-
-def test_the_fix_command(tmp_path, capsys):
-    path = tmp_path / "a.ipynb"
-    notebook = good_notebook()
-    stray_output(notebook.cells)
-    nbformat.write(notebook, path)
-    assert notebook_form.main([str(path)]) == 1
-    assert "cell 1: not in the stored form" in capsys.readouterr().out
-    assert notebook_form.main(["--fix", str(path)]) == 0
-    assert notebook_form.read(path) == good_notebook()
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"nbformat": 4, "nbformat_minor": 5, "cells": 3}'])
-def test_a_broken_file_is_named(tmp_path, content):
-    path = tmp_path / "broken.ipynb"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"broken\.ipynb: expected a notebook"):
-        notebook_form.read(path)
 
 
 # The runner, on small notebooks that do each thing once

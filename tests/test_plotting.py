@@ -112,3 +112,31 @@ def test_every_curve_is_drawn_and_no_two_look_alike():
 def test_pictures_side_by_side_show_bytes_too():
     figure = show_images([data.astronaut()[:40, :30], torch.rand(3, 40, 30)], columns=2)
     assert shown(figure.axes[0])[0].mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"titles": ["a"]}, "expected one of titles an image, got 1 for 3; pair them"),
+        ({"boxes": [torch.zeros(0, 4)] * 2}, "expected one of boxes an image, got 2 for 3; pair them"),
+        ({"columns": 0}, "columns must be 1 or more, got 0; leave it out for 4"),
+    ],
+)
+def test_side_by_side_each_image_has_its_own(options, told):
+    with pytest.raises(ValueError, match=told):
+        show_images([torch.zeros(1, 4, 5)] * 3, **options)
+    with pytest.raises(ValueError, match="expected at least one image, got none; look for a filter that kept nothing"):
+        show_images([])
+
+
+@pytest.mark.parametrize("value_range", [(1, 0), (0, 1, 2), (0, float("nan")), [1]])
+def test_a_range_is_black_and_white(value_range):
+    with pytest.raises(ValueError, match=r"value_range must be \(black, white\), black first, got .*; write \(0, 1\)"):
+        show_image(torch.zeros(4, 5), value_range=value_range)
+
+
+def test_a_range_written_as_a_list_is_the_same_range():
+    """As the usual one, for bytes: they would all have been white."""
+    image = np.arange(20, dtype=np.uint8).reshape(4, 5) * 10
+    pictures = [show_image(image, value_range=limits).images[0] for limits in ([0, 1], (0, 1))]
+    assert pictures[0].get_clim() == pictures[1].get_clim() == (0, 255)

@@ -1,10 +1,12 @@
-"""Shipped weights: whole, with their card, and what the recipe makes."""
+"""Trained weights: whole, with their card, and what the recipe makes."""
 
 import hashlib
 import importlib.util
 import json
-import tomllib
-from fnmatch import fnmatch
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ def test_a_torn_file_is_named(tmp_path):
 
 def test_another_model_is_refused(tmp_path):
     save_weights(nn.Linear(3, 2), "line", folder=tmp_path)
-    with pytest.raises(ValueError, match="does not fit Linear in weight"):
+    with pytest.raises(ValueError, match=r"does not fit Linear: expected weight \(2, 4\), got \(2, 3\); build the"):
         load_weights(nn.Linear(4, 2), "line", folder=tmp_path)
 
 
@@ -95,13 +97,36 @@ def test_broken_weights_are_neither_saved_nor_loaded(tmp_path, value):
     data = safetensors.torch.save(dict(model.state_dict()))
     (tmp_path / "line.safetensors").write_bytes(data)
     (tmp_path / "line.json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
-    with pytest.raises(ValueError, match=r"line\.safetensors holds NaN or infinity in weight"):
+    with pytest.raises(ValueError, match=r"line\.safetensors must hold finite numbers, got NaN or infinity in weight;"):
         load_weights(nn.Linear(3, 2), "line", folder=tmp_path)
 
 
-def test_the_patterns_of_the_package_name_every_file_of_weights():
-    project = tomllib.loads((RECIPES.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["labkit"]
-    names = [f"{FOLDER.name}/{path.name}" for path in FOLDER.iterdir() if path.is_file()]
-    assert len(names) == 12
-    assert [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+def test_a_wheel_holds_all_code_and_every_file_of_weights(tmp_path):
+    """Built as pip builds it, from what the project's folder holds; an installed package has nothing else."""
+    root = RECIPES.parent.parent
+    shutil.copytree(root / "labkit", tmp_path / "labkit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name: archive.read(name) for name in archive.namelist() if name.startswith("labkit/")}
+    files = [path for path in (root / "labkit").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert held.keys() == {path.relative_to(root).as_posix() for path in files}
+    weights = [path for path in files if path.parent == FOLDER]
+    assert len(weights) == 12
+    assert all(held[path.relative_to(root).as_posix()] == path.read_bytes() for path in weights)
+
+
+def test_a_card_that_cannot_be_written_leaves_the_weights_of_before(tmp_path):
+    model = nn.Linear(3, 2)
+    save_weights(model, "line", folder=tmp_path, seed=7)
+    with pytest.raises(
+        ValueError, match=r"card must hold what JSON can, got another .*; write float\(...\) or .tolist"
+    ):
+        save_weights(nn.Linear(3, 2), "line", folder=tmp_path, accuracy=torch.tensor(0.9))
+    again = nn.Linear(3, 2)
+    assert load_weights(again, "line", folder=tmp_path)["seed"] == 7
+    assert torch.equal(again.weight, model.weight)

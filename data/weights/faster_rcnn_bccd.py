@@ -1,4 +1,4 @@
-"""The recipe of the shipped blood cell detector: Faster R-CNN on real images (BCCD, MIT licence).
+"""The recipe of the trained blood cell detector: Faster R-CNN on real images (BCCD, MIT licence).
 
     python data/weights/faster_rcnn_bccd.py [--folder BCCD] [--output DIR] [--checkpoint FILE]
 

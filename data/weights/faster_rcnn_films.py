@@ -1,9 +1,13 @@
-"""The recipe of the shipped lesion detector: Faster R-CNN on phantom films, for demos that start at once.
+"""The recipe of the trained lesion detector: Faster R-CNN on phantom films, for demos that start at once.
 
     python data/weights/faster_rcnn_films.py [--output DIR] [--epochs N] [--checkpoint FILE]
 
 It starts from the patch classifier's backbone and trains all of it; about a quarter of an hour on two CPU cores.
 Notebook 08 trains a smaller one, on a tenth of the films.
+
+It trains in bf16, as the weights of the card did, and not in what suits the device: the precision is part of the
+recipe. CPUs with AMX or AVX-512 BF16 and GPUs from Ampere on compute in it, and the minutes are those of such a CPU;
+others imitate it, which takes longer than fp32.
 """
 
 import argparse

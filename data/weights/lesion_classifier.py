@@ -1,4 +1,4 @@
-"""The recipe of the shipped lesion classifier, whose frozen backbone notebook 01 starts from.
+"""The recipe of the trained lesion classifier, whose frozen backbone notebook 01 starts from.
 
     python data/weights/lesion_classifier.py [--output DIR] [--patches N] [--epochs N]
 

@@ -1,8 +1,12 @@
-"""The recipe of the shipped patch classifier, whose backbone R-CNN, Fast R-CNN and Faster R-CNN start from.
+"""The recipe of the trained patch classifier, whose backbone R-CNN, Fast R-CNN and Faster R-CNN start from.
 
     python data/weights/patch_classifier.py [--output DIR] [--epochs N] [--checkpoint FILE]
 
 Patches of phantom films: no lesion, benign, malignant; about nine minutes on two CPU cores.
+
+It trains in bf16, as the weights of the card did, and not in what suits the device: the precision is part of the
+recipe. CPUs with AMX or AVX-512 BF16 and GPUs from Ampere on compute in it, and the minutes are those of such a CPU;
+others imitate it, which takes longer than fp32.
 """
 
 import argparse

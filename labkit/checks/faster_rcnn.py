@@ -55,10 +55,10 @@ def _cell(sizes, ratios, *, height=lambda s, r: s * r**0.5, width=lambda s, r: s
 def _grid(feature_size, stride, cell: Tensor, *, half=0.5, shift=0.0, columns_first=False, turned=False) -> Tensor:
     rows, columns = feature_size
     y, x = torch.meshgrid(torch.arange(rows) * 1.0, torch.arange(columns) * 1.0, indexing="ij")
-    centre = torch.stack([y, x] if turned else [x, y], dim=-1)  # (h, w, 2)
-    centre = centre.transpose(0, 1) if columns_first else centre
-    centre = (centre + shift).reshape(-1, 1, 2) * stride  # (h w, 1, 2)
-    return torch.cat([centre - half * cell, centre + half * cell], dim=-1).reshape(-1, 4)
+    center = torch.stack([y, x] if turned else [x, y], dim=-1)  # (h, w, 2)
+    center = center.transpose(0, 1) if columns_first else center
+    center = (center + shift).reshape(-1, 1, 2) * stride  # (h w, 1, 2)
+    return torch.cat([center - half * cell, center + half * cell], dim=-1).reshape(-1, 4)
 
 
 ANCHORS_MISTAKES: dict[str, Callable] = {
@@ -179,8 +179,8 @@ def crowd_of_anchors() -> tuple[Tensor, Tensor]:
     truths = box_rows([10, 12, 34, 28], [50, 8, 62, 36], [70, 30, 100, 44], [28, 20, 44, 40])
     rows = torch.arange(60) % 4
     sides = (truths[rows, 2:] - truths[rows, :2]) * (0.3 * torch.randn(60, 2, generator=generator)).exp()
-    centres = (truths[rows, :2] + truths[rows, 2:]) / 2 + 5 * torch.randn(60, 2, generator=generator)
-    return torch.cat([centres - sides / 2, centres + sides / 2], dim=1), truths
+    centers = (truths[rows, :2] + truths[rows, 2:]) / 2 + 5 * torch.randn(60, 2, generator=generator)
+    return torch.cat([centers - sides / 2, centers + sides / 2], dim=1), truths
 
 
 def reference_match(anchors: Tensor, boxes: Tensor, positive_iou: float, negative_iou: float) -> Tensor:

@@ -14,9 +14,9 @@ def _crowd(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """`count` boxes scattered around a few places in a frame wider than high, and their scores."""
     generator = torch.Generator().manual_seed(seed)
     places = torch.tensor([[20.0, 15], [33, 18], [70, 30], [88, 12]])
-    centres = places[torch.arange(count) % 4] + 4 * torch.randn(count, 2, generator=generator)
+    centers = places[torch.arange(count) % 4] + 4 * torch.randn(count, 2, generator=generator)
     sizes = torch.tensor([18.0, 11.0]) * (0.25 * torch.randn(count, 2, generator=generator)).exp()
-    boxes = torch.cat([centres - sizes / 2, centres + sizes / 2], dim=1) + 20  # + 20: inside the image
+    boxes = torch.cat([centers - sizes / 2, centers + sizes / 2], dim=1) + 20  # + 20: inside the image
     return boxes, torch.rand(count, generator=generator)
 
 

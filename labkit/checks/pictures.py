@@ -37,7 +37,7 @@ def draw_maps(what: str, given: Tensor, expected: Tensor, got: Tensor, *, boxes:
         boxes: (R, 4) drawn on what was given, in its pixels.
     """
     if not (expected.numel() and got.numel() and got.ndim > 1):
-        raise ValueError("there is nothing to draw")
+        raise ValueError("expected images with a pixel to draw, got none; show the numbers alone")
     place = _worst(expected, got)
     planes = [_plane(value, place) for value in (given, expected, got)]
     known = torch.cat([plane[plane.isfinite()] for plane in planes])

@@ -100,8 +100,8 @@ def _edge_to_edge(image: Tensor, boxes: Tensor, size: int, context: int) -> Tens
 
 
 def _square(boxes: Tensor) -> Tensor:
-    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
-    return torch.cat([centres - half, centres + half], dim=1)
+    centers, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    return torch.cat([centers - half, centers + half], dim=1)
 
 
 def _by_pixels(image: Tensor, boxes: Tensor, size: int, context: int) -> Tensor:

@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder, got nothing between the quotes; write . for the one here")
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -99,6 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"labkit: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nlabkit: stopped; what was made stays, and the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int | None:

@@ -20,7 +20,7 @@ from typing import Any
 from labkit import NOTEBOOKS
 from labkit.course import notebook_form
 from labkit.course.notebook_form import BEGIN_SOLUTION, COMPARED, END_SOLUTION, EXERCISE
-from labkit.files import write_whole
+from labkit.files import user_path, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ".labkit.json"
@@ -102,7 +102,7 @@ def update_copies(folder: str | Path, *, solved: bool = False) -> list[str]:
         ValueError: the folder is a file, or a source notebook is broken.
         OSError: nothing can be written there; no half-written notebook is left.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"expected a folder, got the file {folder}; rename it, or choose another folder")
     fresh = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labkit import NOTEBOOKS
 from labkit.course import copies
+from labkit.files import user_path
 from labkit.waiting import quiet_environment
 
 
@@ -24,7 +25,7 @@ def lab(folder: str | Path, *, browser: bool = True, port: int | None = None) ->
     _require_jupyterlab()
     for sentence in copies.update_copies(folder):
         print(sentence)
-    return _open(Path(folder).expanduser(), browser=browser, port=port)
+    return _open(user_path(folder), browser=browser, port=port)
 
 
 def demo(*, browser: bool = True, port: int | None = None) -> int:

@@ -1,6 +1,6 @@
 """Data for the course: phantoms made by physics, loaders of real sets, downloads and the cache.
 
-phantoms    films, regions and patches with lesions, made
+phantoms    mammograms, regions and patches with lesions, chest X-rays, CT slices, made
 fetch       real sets, downloaded and checked: `labkit data`
 bccd  mini_mias  luna16      the real sets, loaded
 splits  augment  cache       what all sets share

@@ -1,4 +1,4 @@
-"""Arguments as users write them: whole numbers of any library, folders that begin with `~`."""
+"""Arguments as users write them: whole numbers of any library, pairs, texts in one encoding or another."""
 
 import operator
 from pathlib import Path
@@ -42,22 +42,6 @@ def two_values(value: Any, message: str) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         raise ValueError(f"{message}, got {value!r}") from None
     return first, second
-
-
-def user_path(path: str | Path) -> Path:
-    """The path, with `~` or `~name` at its beginning written out.
-
-    Raises:
-        ValueError: there is no such user, or no home folder.
-
-    Example:
-        >>> user_path("films/~old").as_posix()
-        'films/~old'
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {error}; write the folder in full, without ~") from error
 
 
 def read_words(path: Path) -> str:

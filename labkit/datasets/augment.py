@@ -1,6 +1,6 @@
 """Images with boxes on their way into training: flipped at random with their boxes, and collated into batches.
 
-Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x.
+Boxes    xyxy pixels, x2 and y2 exclusive, so a flip sends x to W - x: torchvision's `transforms.v2` does the same.
 """
 
 from typing import Protocol
@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional
+from torchvision.tv_tensors import BoundingBoxes
 
 from labkit.datasets.splits import Target
 
@@ -46,11 +48,9 @@ def flip(image: Tensor, target: Target, *, axis: str) -> tuple[Tensor, Target]:
             f"target must hold no places but its boxes, got {', '.join(sorted(PLACES & target.keys()))}, which would "
             "stay where they were; flip with torchvision.transforms.v2"
         )
-    x1, y1, x2, y2 = target["boxes"].unbind(dim=1)
-    height, width = image.shape[1:]
-    if axis == "x":
-        return image.flip(2), target | {"boxes": torch.stack([width - x2, y1, width - x1, y2], dim=1)}
-    return image.flip(1), target | {"boxes": torch.stack([x1, height - y2, x2, height - y1], dim=1)}
+    mirrored = functional.horizontal_flip if axis == "x" else functional.vertical_flip
+    boxes = BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(image.shape[1], image.shape[2]))
+    return mirrored(image), target | {"boxes": mirrored(boxes).as_subclass(Tensor)}
 
 
 class Flipped(Dataset):

@@ -25,11 +25,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from labkit.datasets.arguments import read_words, two_values, user_path, whole_number
+from labkit.datasets.arguments import read_words, two_values, whole_number
 from labkit.datasets.cache import cache_dir
 from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row
+from labkit.files import user_path
 
 CLASSES = ("background", "RBC", "WBC", "Platelets")  # the index is the label
+LONGEST_NAME = 200  # letters; no disk holds a longer one with its ending
 SAME_CELL = 0.03  # of the longer side: two boxes of one class whose sides are no further apart mark one cell
 
 
@@ -102,6 +104,9 @@ def load(folder: str | Path | None = None, *, split: str = "train", size: tuple[
     listed = read_words(names).split()
     problems = [f"{split}.txt: {name} is named twice, taken once" for name in _twice(listed)]
     for name in dict.fromkeys(listed):
+        if Path(name).name != name or len(name) > LONGEST_NAME:
+            problems.append(f"{split}.txt: {name[:99]} is left out, expected the name of an image without a folder")
+            continue
         picture, annotation = folder / "JPEGImages" / f"{name}.jpg", folder / "Annotations" / f"{name}.xml"
         missing = [path.name for path in (picture, annotation) if not path.is_file()]
         if missing:
@@ -144,16 +149,16 @@ def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[Target, list[s
         ValueError: the file is not XML, lacks a size or a coordinate, or speaks of an image of another size.
     """
     root = _parse_xml(path)
-    height, width = (int(_number(path, root, f"size/{side}")) for side in ("height", "width"))
+    height, width = (_number(path, root, f"size/{side}") for side in ("height", "width"))
     if min(height, width) < 1:
         raise ValueError(
-            f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width}x{height}: "
+            f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width:g}x{height:g}: "
             "the tool that wrote it left the size open; write it into <width> and <height>, or fetch the set again"
         )
     if (height, width) != tuple(image_size):
         raise ValueError(
-            f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width}x{height}; "
-            "the file belongs to another image"
+            f"{path}: expected the size of its image, {image_size[1]}x{image_size[0]}, got {width:g}x{height:g}; "
+            "the file belongs to another image: fetch the set again"
         )
     kept: list[list[float]] = []
     labels: list[int] = []
@@ -168,10 +173,10 @@ def read_voc(path: Path, *, image_size: tuple[int, int]) -> tuple[Target, list[s
         elif name not in CLASSES[1:]:
             problems.append(f"{told} is none of {', '.join(CLASSES[1:])}, left out")
         elif clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-            problems.append(f"{told} lies outside the {width}x{height} image, left out")
+            problems.append(f"{told} lies outside the {width:g}x{height:g} image, left out")
         else:
             if clipped != [x1 - 1, y1 - 1, x2, y2]:
-                problems.append(f"{told} leaves the {width}x{height} image, clipped")
+                problems.append(f"{told} leaves the {width:g}x{height:g} image, clipped")
             kept.append(clipped)
             labels.append(CLASSES.index(name))
     boxes = torch.tensor(kept, dtype=torch.float32).reshape(-1, 4)  # (N, 4), also when N is 0
@@ -233,7 +238,9 @@ def _open_jpeg(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: expected a JPEG image, got something else; fetch the set again") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected an image of 640 by 480 pixels, got a bomb ({error})") from error
+        raise ValueError(
+            f"{path}: expected an image of 640 by 480 pixels, got a bomb ({error}); fetch the set again"
+        ) from error
     with opened as image:
         yield image
 

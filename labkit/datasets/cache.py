@@ -1,23 +1,17 @@
 """Arrays kept on disk between runs, so that what takes long is made once.
 
-A file is safetensors (nothing is ever unpickled) whose header carries the recipe's key and a SHA-256 over
-every array. It is written under a temporary name and renamed, so a reader meets a whole file or none, also
-while two processes write.
+A file is sealed (`labkit.files`) and carries the recipe's key. A reader meets a whole file or none, also while
+two processes write.
 """
 
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from numpy import ascontiguousarray, ndarray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from labkit.datasets.arguments import user_path
-from labkit.files import write_whole
+from labkit.files import read_sealed, user_path, write_sealed
 
 Arrays = dict[str, ndarray]
 
@@ -83,7 +77,7 @@ def cached_arrays(name: str, make: Callable[[], Arrays], *, key: str) -> Arrays:
         warnings.warn(f"{path} is made again: {error}. To be rid of it for good, delete the file.", stacklevel=2)
     arrays = {part: ascontiguousarray(array) for part, array in make().items()}
     try:
-        _write(path, arrays, key)
+        write_sealed(path, arrays, key=key)
     except OSError as error:
         warnings.warn(
             f"nothing could be kept in {path.parent} ({error.strerror or error}), so it is made anew each time; "
@@ -95,32 +89,7 @@ def cached_arrays(name: str, make: Callable[[], Arrays], *, key: str) -> Arrays:
 
 def _read(path: Path, key: str) -> Arrays:
     """The arrays of a file; ValueError says what is wrong with it."""
-    raw = path.read_bytes()
-    try:
-        arrays = load(raw)
-        length = int.from_bytes(raw[:8], "little")  # a safetensors file opens with its header: length, then JSON
-        notes = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"it is torn or not a safetensors file ({error})") from None
-    if "sha256" not in notes:
-        raise ValueError("it was not written by labkit")
+    arrays, notes = read_sealed(path)
     if notes.get("key") != key:
         raise ValueError(f"it holds another recipe (expected {key!r}, got {notes.get('key')!r})")
-    if notes["sha256"] != _digest(arrays):
-        raise ValueError("its content does not match its checksum")
-    return {name: array.copy() for name, array in arrays.items()}  # writable, and free of `raw`
-
-
-def _write(path: Path, arrays: Arrays, key: str) -> None:
-    """The arrays with their key and checksum."""
-    write_whole(path, save(arrays, metadata={"key": key, "sha256": _digest(arrays)}))
-
-
-def _digest(arrays: Arrays) -> str:
-    """SHA-256 over names, types, shapes and values."""
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        total.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
+    return {name: array.copy() for name, array in arrays.items()}  # writable, and free of the file's bytes

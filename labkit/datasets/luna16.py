@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from labkit.datasets.arguments import read_words, user_path
+from labkit.datasets.arguments import read_words
 from labkit.datasets.cache import cache_dir
+from labkit.files import user_path
 
 # Other lists of nodules with the same name circulate: the number of rows tells them apart.
 ROWS = {"newseriesuids.csv": 888, "newannotations.csv": 1186, "newannotations_excluded.csv": 35192}
+TAKE = "take DeepLung's file of that name"
 UNKNOWN_DIAMETER = 10.0  # mm, what LUNA16's own script takes where an excluded finding has -1
 
 
@@ -66,10 +68,10 @@ def _read(path: Path, *, columns: int) -> list[list[str]]:
         rows = rows[1:]
     expected = ROWS.get(path.name, len(rows))
     if len(rows) != expected:
-        raise ValueError(f"{path} must have {expected} rows, got {len(rows)}; take DeepLung's file of that name")
+        raise ValueError(f"{path} must have {expected} rows, got {len(rows)}; {TAKE}")
     for number, row in enumerate(rows):
         if len(row) != columns:
-            raise ValueError(f"{path} must have {columns} columns, got {row} in row {number}; is it cut short?")
+            raise ValueError(f"{path} must have {columns} columns, got {row} in row {number}; is it cut short? {TAKE}")
     return rows
 
 
@@ -81,12 +83,12 @@ def _numbers(path: Path, series: dict[str, int]) -> tuple[Tensor, Tensor]:
     scans, values = [], []
     for row in _read(path, columns=5):
         if _scan(row[0]) not in series:
-            raise ValueError(f"{path} must name listed scans, got {row[0]!r}; is it of another data set?")
+            raise ValueError(f"{path} must name listed scans, got {row[0]!r}; is it of another data set? {TAKE}")
         scans.append(series[_scan(row[0])])
         try:
             values.append([float(text) for text in row[1:]])
         except ValueError as error:
-            raise ValueError(f"{path} must hold numbers, got {row}; {error}") from error
+            raise ValueError(f"{path} must hold numbers, got {row} ({error}); {TAKE}") from error
         if not all(map(math.isfinite, values[-1])):
             raise ValueError(f"{path} must hold finite numbers, got {row}; leave such marks out")
     return torch.tensor(scans, dtype=torch.long), torch.tensor(values, dtype=torch.float64).reshape(-1, 4)

@@ -16,9 +16,12 @@ from typing import NamedTuple
 
 from labkit.datasets.arguments import SAVE_AGAIN
 
+FILMS = 322
 SIDE = 1024  # pixels of 0.2 mm, both ways
 KINDS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")  # the classes of abnormality
 INFO_SHA256 = "78821d5ff471c27364d429424370b846a6e3fe06f470936776858103c05fbddd"  # 9,860 bytes
+
+OFFICIAL = "take Info.txt from the official archive"
 
 _ROW = re.compile(
     r"(?P<film>mdb\d{3})\s+(?P<tissue>[FGD])\s+"
@@ -53,7 +56,9 @@ def read_info(path: Path) -> list[Row]:
     lines = _lines(path)
     table = [number for number, line in enumerate(lines) if line.lower().startswith("mdb")]
     if not table:
-        raise ValueError(f"{path}: expected a table of films (like 'mdb001 G CIRC B 535 425 197'), got none")
+        raise ValueError(
+            f"{path}: expected a table of films (like 'mdb001 G CIRC B 535 425 197'), got none; {OFFICIAL}"
+        )
     rows: list[Row] = []
     for number in range(table[0], table[-1] + 1):
         if not lines[number]:
@@ -61,9 +66,9 @@ def read_info(path: Path) -> list[Row]:
         try:
             row = _row(lines[number])
             if row in rows or any(row.film == other.film and "NORM" in (row.kind, other.kind) for other in rows):
-                raise ValueError(f"contradicts or repeats an earlier line: {lines[number]!r}")
+                raise ValueError(f"expected a film once, or once a lesion, got again {lines[number]!r}")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number + 1}: {error}; take Info.txt from the official archive") from error
+            raise ValueError(f"{path}, line {number + 1}: {error}; {OFFICIAL}") from error
         rows.append(row)
     return rows
 
@@ -75,6 +80,8 @@ def _row(line: str) -> Row:
         raise ValueError(
             f"expected film, tissue, class, severity and circle ('mdb001 G CIRC B 535 425 197'), got {line!r}"
         )
+    if not 1 <= int(found["film"][3:]) <= FILMS:
+        raise ValueError(f"expected a film of mdb001 to mdb{FILMS}, got {line!r}")
     circle = None
     if found["circle"]:
         x, y, radius = (int(number) for number in found["circle"].split())

@@ -26,15 +26,16 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from labkit.datasets.arguments import user_path
 from labkit.datasets.cache import cache_dir
 from labkit.datasets.mias_info import KINDS, SIDE, Row, info_problems, read_info
 from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row, split_by_patient
+from labkit.files import user_path
 
 CLASSES = ("background", "benign", "malignant")  # the index is the label
 # Seen on overlays: their circles lie on the background, flipped or not. The altered Info.txt calls both
 # normal.
 MISPLACED = ("mdb212", "mdb214")
+FETCH_AGAIN = "run: labkit data get mini-mias"
 # Possessive: blanks and comments are passed once, so a header of a million blanks takes no longer than reading it.
 _GAP = rb"(?:\s|#[^\n]*\n)++"
 _PGM = re.compile(rb"P5" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})\s")
@@ -156,14 +157,18 @@ def read_pgm(path: str | Path) -> np.ndarray:
     content = path.read_bytes()
     header = _PGM.match(content)
     if not header:
-        raise ValueError(f"{path}: expected a binary PGM (P5), got a file that begins with {content[:8]!r}")
+        raise ValueError(
+            f"{path}: expected a binary PGM (P5), got a file that begins with {content[:8]!r}; {FETCH_AGAIN}"
+        )
     if tuple(map(int, header.groups())) != (SIDE, SIDE, 255):
         got = b" ".join(header.groups()).decode()
-        raise ValueError(f"{path}: expected width, height, white {SIDE} {SIDE} 255, got {got}; not a mini-MIAS film")
+        raise ValueError(
+            f"{path}: expected a film of mini-MIAS (width, height, white {SIDE} {SIDE} 255), got {got}; {FETCH_AGAIN}"
+        )
     if len(content) - header.end() != SIDE * SIDE:
         raise ValueError(
             f"{path}: expected {SIDE * SIDE} pixels after the header, got {len(content) - header.end()}; "
-            "the file is torn, run: labkit data get mini-mias"
+            f"the file is torn: {FETCH_AGAIN}"
         )
     return np.frombuffer(content, np.uint8, offset=header.end()).reshape(SIDE, SIDE).copy()
 

@@ -7,6 +7,7 @@ split by film lets that leak into the test score, so every split here is by pati
 import operator
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from numpy import ndarray
 from torch import Tensor
@@ -38,10 +39,11 @@ def split_by_patient(
         >>> len(train), len(test)
         (4, 2)
     """
-    patients = torch.as_tensor(patients)
-    if patients.ndim != 1:
-        raise ValueError(f"patients must have shape (n,), got {tuple(patients.shape)}; one number an image")
-    shares = [float(share) for share in fractions]
+    patients = _patient_numbers(patients)
+    try:
+        shares = [float(share) for share in fractions]
+    except (TypeError, ValueError):
+        raise ValueError(f"fractions must be positive and add up to 1, got {fractions!r}; write (0.8, 0.2)") from None
     if not (min(shares, default=0) > 0 and abs(sum(shares) - 1) <= 1e-6):  # so that nan is refused too
         raise ValueError(f"fractions must be positive and add up to 1, got {tuple(shares)}; write (0.8, 0.2)")
     seed = whole_number(seed, "seed", least=0, cure="take 0 or more")
@@ -59,6 +61,21 @@ def split_by_patient(
     return parts
 
 
+def _patient_numbers(patients: Sequence[int] | ndarray | Tensor) -> Tensor:
+    """(n,) int64, one an image; a nan would be another patient each time."""
+    cure = "one number an image; for names write numpy.unique(names, return_inverse=True)[1]"
+    try:
+        numbers = patients.cpu() if isinstance(patients, Tensor) else torch.tensor(np.asarray(patients))
+    except (TypeError, ValueError):
+        raise ValueError(f"patients must be whole numbers (n,), got {str(patients)[:60]}; {cure}") from None
+    if numbers.ndim != 1 or numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ValueError(f"patients must have shape (n,), got {tuple(numbers.shape)} of {numbers.dtype}; {cure}")
+    broken = numbers[(numbers != numbers.round()) | numbers.isinf()] if numbers.is_floating_point() else numbers[:0]
+    if len(broken):
+        raise ValueError(f"patients must be whole numbers, got {broken[:3].tolist()}; {cure}")
+    return numbers.long()
+
+
 def chosen_rows(choice: Choice, count: int) -> list[int]:
     """Row numbers, counted from 0, that a mask or a list selects from `count` rows, in the order given.
 
@@ -73,22 +90,47 @@ def chosen_rows(choice: Choice, count: int) -> list[int]:
         >>> chosen_rows(torch.tensor([5, 5, 9]) == 5, 3), chosen_rows([2, -3], 3)
         ([0, 1], [2, 0])
     """
-    rows = torch.as_tensor(choice).cpu()
+    rows = _as_rows(choice)
     if rows.ndim != 1:
-        raise ValueError(f"expected row numbers or a mask of shape ({count},), got shape {tuple(rows.shape)}")
+        raise ValueError(
+            f"expected row numbers or a mask of shape ({count},), got shape {tuple(rows.shape)}; write a list, [3] for "
+            "one row, or [:, 0] of a mask (n, 1)"
+        )
     if rows.dtype == torch.bool:
         if len(rows) != count:
-            raise ValueError(f"a mask must have one bool for each of the {count} rows, got {len(rows)}")
+            raise ValueError(
+                f"a mask must have one bool for each of the {count} rows, got {len(rows)}; compute it from this data "
+                "set, not from the one it was taken from"
+            )
         return [int(row) for row in rows.nonzero()[:, 0].tolist()]
     if not len(rows):
         return []
     if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.uint8:  # uint8 was once a mask
         raise ValueError(f"expected whole numbers or a mask of bool, got {rows.dtype}; write .long() or .bool()")
+    rows = rows.long()  # torch compares no unsigned numbers of 16 bits or more
     if int(rows.min()) < -count or int(rows.max()) >= count:
         raise ValueError(
-            f"row numbers must lie in 0 to {count - 1} (or -{count} to -1), got {int(rows.min())} to {int(rows.max())}"
+            f"row numbers must lie in 0 to {count - 1} (or -{count} to -1), got {int(rows.min())} to "
+            f"{int(rows.max())}; rows count from 0, in this data set"
         )
     return [int(row) for row in (rows % count).tolist()]
+
+
+def _as_rows(choice: Choice) -> Tensor:
+    """The choice as a tensor on the CPU.
+
+    Raises:
+        ValueError: it holds something else than numbers or bools, or both.
+    """
+    if isinstance(choice, Tensor):
+        return choice.cpu()
+    if isinstance(choice, list | tuple) and len({isinstance(one, bool | np.bool_) for one in choice}) == 2:
+        raise ValueError("expected row numbers or a mask of bool, got some of each; write a mask or a list of numbers")
+    try:
+        return torch.tensor(np.asarray(choice))
+    except (TypeError, ValueError, OverflowError) as error:
+        got = f"{type(choice).__name__}" if not isinstance(choice, list | tuple) else f"{list(choice)[:3]}"
+        raise ValueError(f"expected row numbers or a mask of bool, got {got}; write a list, such as [0, 2]") from error
 
 
 def one_row(index: int) -> int:

@@ -54,7 +54,8 @@ def project(clean: Tensor, *, pixel_mm: float, views: int = 360, binning: int = 
         raise ValueError(f"pixel_mm must be positive, got {pixel_mm}; give the side of a pixel in mm")
     if binning not in (1, 2) or clean.shape[-1] % (2 * binning) * (binning - 1):
         raise ValueError(
-            f"binning must be 1, or 2 with a size that is a multiple of 4, got {binning} for {clean.shape[-1]} pixels"
+            f"binning must be 1, or 2 with a size that is a multiple of 4, got {binning} for {clean.shape[-1]} pixels; "
+            "pad the images, or write binning=1"
         )
     if clean.numel() and float(clean.detach().min()) < AIR:
         raise ValueError(

@@ -127,11 +127,12 @@ def level(value: float | Tensor, images: Tensor, *, name: str, positive: bool = 
     if given.ndim > 1 or (given.ndim == 1 and (images.ndim == 2 or len(given) not in (1, len(images)))):
         raise ValueError(
             f"{name} must be one number, or one an image, got shape {tuple(given.shape)} "
-            f"for images {tuple(images.shape)}"
+            f"for images {tuple(images.shape)}; take its mean, or index it"
         )
     low = float(given.detach().min()) if given.numel() else 1.0
     high = float(given.detach().max()) if given.numel() else 1.0
     if not (low > 0 if positive else low >= 0) or not high < math.inf:
         wanted = "positive" if positive else "0 or more"
-        raise ValueError(f"{name} must be {wanted} and finite, got {low if low == low else math.nan:g}")
+        got = high if low > 0 else low  # one of them is at fault
+        raise ValueError(f"{name} must be {wanted} and finite, got {got:g}; look at its sign and its unit")
     return given.reshape(-1, *[1] * (images.ndim - 1)) if given.ndim else given

@@ -52,7 +52,8 @@ class DnCNN(nn.Module):
         super().__init__()
         if depth < 2 or width < 1 or channels < 1:
             raise ValueError(
-                f"depth must be 2 or more, width and channels 1 or more, got {depth}, {width} and {channels}"
+                f"depth must be 2 or more, width and channels 1 or more, got {depth}, {width} and {channels}; 17, 64 "
+                "and 1 are the paper's"
             )
         layers: list[nn.Module] = [conv(channels, width), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
@@ -94,7 +95,10 @@ class DnCNN(nn.Module):
         """
         own = list(self.parameters())
         if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
-            raise ValueError("plain (weight, bias) pairs fit a DnCNN without batch norm; write batch_norm=False")
+            raise ValueError(
+                "plain (weight, bias) pairs must go into a DnCNN without batch norm, got one with it; write "
+                "batch_norm=False"
+            )
         expected, got = [tuple(p.shape) for p in own], [tuple(t.shape) for t in tensors]
         if expected != got:
             where = next((i for i, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), None)
@@ -242,4 +246,4 @@ def _check_positive(**numbers: int) -> None:
     """Refuse an argument below 1, by name."""
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name} must be 1 or more, got {number}")
+            raise ValueError(f"{name} must be 1 or more, got {number}; leave it out for the usual one")

@@ -163,7 +163,7 @@ def _not_negative(clean: Tensor, cure: str) -> Tensor:
     """The images, or the error that says they go below 0."""
     clean = as_images(clean, name="clean")
     if clean.numel() and float(clean.detach().min()) < 0:
-        raise ValueError(f"clean must be 0 or more, got {float(clean.detach().min()):g}: {cure}")
+        raise ValueError(f"clean must be 0 or more, got {float(clean.detach().min()):g}; {cure}")
     return clean
 
 
@@ -171,7 +171,7 @@ def _point_spread(images: Tensor, sd: float) -> Tensor:
     """The images under a Gaussian of this standard deviation in pixels, cut at 3 of them; edge pixels repeated."""
     radius = math.ceil(3 * sd)
     if radius >= 4096:
-        raise ValueError(f"blur must be a few pixels, got {sd}")
+        raise ValueError(f"blur must be a few pixels, got {sd}; give its standard deviation")
     offset = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-(offset**2) / (2 * sd**2))
     kernel = kernel / kernel.sum()

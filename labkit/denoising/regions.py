@@ -71,7 +71,9 @@ def noise_power_spectrum(noise: Tensor, *, pixel_mm: float, bins: int = 16) -> t
     if min(height, width) < 8:
         raise ValueError(f"noise must be at least 8 x 8 pixels, got {height} x {width}; cut a larger region")
     if not pixel_mm > 0 or bins < 1:
-        raise ValueError(f"pixel_mm and bins must be positive, got {pixel_mm} and {bins}")
+        raise ValueError(
+            f"pixel_mm and bins must be positive, got {pixel_mm} and {bins}; give the side of a pixel in mm, 16 bins"
+        )
     noise = noise.reshape(-1, height, width)
     spectrum = torch.fft.fft2(noise - noise.mean(dim=(-2, -1), keepdim=True)).abs().square().mean(dim=0)
     power = (spectrum * pixel_mm**2 / (height * width)).flatten()

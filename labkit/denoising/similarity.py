@@ -55,7 +55,10 @@ def ms_ssim_of(pred: Tensor, target: Tensor, *, data_range: float, weights: Sequ
         tensor([1.])
     """
     if not len(weights) or not all(math.isfinite(w) and w > 0 for w in weights):
-        raise ValueError(f"weights must be positive numbers, one a scale, finest first, got {tuple(weights)}")
+        raise ValueError(
+            f"weights must be positive numbers, one a scale, finest first, got {tuple(weights)}; leave them out for "
+            "those of the paper"
+        )
     smallest = (WINDOW - 1) * 2 ** (len(weights) - 1) + 1
     height, width = pred.shape[-2:]
     if min(height, width) < smallest:

@@ -84,7 +84,9 @@ def filtered_back_projection(sinograms: Tensor, *, views: int | None = None, fil
             + ("they are transposed: write sinograms.mT" if size == views else "scan and reconstruct with one number")
         )
     if filter_name not in FILTERS:
-        raise ValueError(f"filter_name must be one of {', '.join(FILTERS)}, got {filter_name!r}")
+        raise ValueError(
+            f"filter_name must be one of {', '.join(FILTERS)}, got {filter_name!r}; 'ramp' is the sharpest"
+        )
     half, radius = _half(count), size // 2
     width = 2 * radius + 1
     filtered = _filter(sinograms.reshape(-1, count, size), width, filter_name)  # (B, views, width)
@@ -99,8 +101,8 @@ def _check_square(images: Tensor) -> None:
     height, width = images.shape[-2:]
     if height != width or height < 8:
         raise ValueError(f"images must be square, 8 x 8 or larger, got {height} x {width}; pad them")
-    centred = torch.arange(height, device=images.device) - height // 2
-    outside = centred[:, None] ** 2 + centred**2 > (height // 2) ** 2
+    centered = torch.arange(height, device=images.device) - height // 2
+    outside = centered[:, None] ** 2 + centered**2 > (height // 2) ** 2
     if images.numel():
         stray, brightest = float(images.detach()[..., outside].abs().max()), float(images.detach().abs().max())
         if stray > OUTSIDE_TOLERANCE * brightest:
@@ -126,15 +128,15 @@ def _multiply(matrix: tuple[Tensor, Tensor, Tensor], table: Tensor) -> Tensor:
 @lru_cache(maxsize=2)
 def _projector(size: int, views: int, first: int, last: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Entries of the matrix whose rows are the rays (view, detector) of these views, columns the pixels."""
-    centre, width = size // 2, size // 2 * 2 + 1
-    axis = np.arange(size, dtype=np.float32) - centre
-    inside = axis[:, None] ** 2 + axis**2 <= (centre + 1.5) ** 2  # (detector, step along the ray)
+    center, width = size // 2, size // 2 * 2 + 1
+    axis = np.arange(size, dtype=np.float32) - center
+    inside = axis[:, None] ** 2 + axis**2 <= (center + 1.5) ** 2  # (detector, step along the ray)
     detector, along = (part[inside] for part in np.broadcast_arrays(axis[:, None], axis))
     columns = np.empty((last - first, len(along), 4), np.int32)
     weights = np.empty(columns.shape, np.float32)
     for row, angle in enumerate(_angles(views)[first:last]):
-        x = centre + detector * np.cos(angle) + along * np.sin(angle)
-        y = centre - detector * np.sin(angle) + along * np.cos(angle)
+        x = center + detector * np.cos(angle) + along * np.sin(angle)
+        y = center - detector * np.sin(angle) + along * np.cos(angle)
         left, top = np.floor(x), np.floor(y)
         for corner, (right, down) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
             column, line = left + right, top + down

@@ -8,6 +8,7 @@ Ratio    height / width, at constant area: h = size * sqrt(ratio), w = size / sq
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TypedDict
 
 import torch
@@ -34,7 +35,7 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], *, roun
     """
     areas, ratios = (torch.as_tensor(values, dtype=torch.float32) for values in (sizes, aspect_ratios))
     for name, values in (("sizes", areas), ("aspect_ratios", ratios)):
-        if values.ndim != 1 or len(values) == 0 or not (values > 0).all():
+        if values.ndim != 1 or len(values) == 0 or not ((values > 0) & values.isfinite()).all():
             raise ValueError(f"{name} must be a list of positive numbers, got {values.tolist()}; give at least one")
     heights = (ratios.sqrt()[:, None] * areas).flatten()  # (K,)
     widths = (1 / ratios.sqrt()[:, None] * areas).flatten()  # (K,)
@@ -87,9 +88,11 @@ def anchor_grid(
     """
     stride_y, stride_x = stride if isinstance(stride, Sequence) else (stride, stride)
     cell = cell_anchors(sizes, aspect_ratios, rounded=rounded).to(device)
-    if min(feature_size) < 0 or min(stride_y, stride_x) <= 0:
+    whole = all(isinstance(cells, Integral) for cells in feature_size)
+    if not (whole and min(feature_size) >= 0 and min(stride_y, stride_x) > 0):  # so that nan is refused too
+        got = f"{tuple(feature_size)} and {stride}"
         raise ValueError(
-            f"feature_size and stride must be positive, got {tuple(feature_size)} and {stride}; use pixels"
+            f"feature_size and stride must be positive, got {got}; use whole cells, and pixels: features.shape[-2:]"
         )
 
     return spread_anchors(cell, feature_size, stride=(stride_y, stride_x))

@@ -26,6 +26,8 @@ def check_boxes(boxes: Tensor, *, name: str = "boxes", image_size: tuple[int, in
         ValueError: boxes must have x1 < x2 and y1 < y2, got [0.0, 0.0, 4.0, 0.0] in row 0; drop it or swap
             its corners
     """
+    if not isinstance(boxes, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(boxes).__name__}; write torch.as_tensor({name})")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         cure = (
             f"write {name.split()[0]}[None] for a single box"

@@ -87,6 +87,9 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
         >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), anchors)
         tensor([[ 5.,  0., 15., 20.]])
     """
+    if not isinstance(anchors, Tensor) or not isinstance(deltas, Tensor):
+        got = f"{type(deltas).__name__} and {type(anchors).__name__}"
+        raise ValueError(f"deltas and anchors must be tensors, got {got}; write torch.as_tensor(deltas)")
     if anchors.ndim != 2 or anchors.shape[1] != 4:
         raise ValueError(f"anchors must have shape (N, 4), got {tuple(anchors.shape)}; give one anchor for each delta")
     _check_rows(deltas, anchors, "deltas")
@@ -97,6 +100,8 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _check_rows(values: Tensor, anchors: Tensor, name: str) -> None:
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(values).__name__}; write torch.as_tensor({name})")
     if values.shape != anchors.shape:
         raise ValueError(
             f"{name} must have a row for each anchor, {tuple(anchors.shape)}, got {tuple(values.shape)}; "

@@ -3,31 +3,28 @@
 A network that looks at each proposal takes so long that R-CNN writes its features down once and trains everything
 after it from the file. A file of another network, or of other proposals, would give silent nonsense: it is refused.
 
-File   safetensors: `features` (N, F) float16, `counts` (B,) int64 rows of each image; the header holds the names of the
-       network and the proposals, and a SHA-256 of the numbers.
+File   sealed (`labkit.files`): `features` (N, F) float16, `counts` (B,) int64 rows of each image; its notes are the
+       names of the network and the proposals.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from labkit.files import write_whole
+from labkit.files import read_sealed, user_path, write_sealed
 
 
-def fingerprint(network: nn.Module) -> str:
+def network_name(network: nn.Module) -> str:
     """A name that changes with any layer or weight: the classes, and the start of a SHA-256 of all it has learned.
 
     Example:
         >>> line = nn.Linear(2, 1)
-        >>> before = fingerprint(line)
+        >>> before = network_name(line)
         >>> _ = nn.init.zeros_(line.weight)
-        >>> before.split("-")[0], before == fingerprint(line)
+        >>> before.split("-")[0], before == network_name(line)
         ('Linear', False)
     """
     parts = [type(part).__name__ for part in (network, getattr(network, "backbone", None)) if part is not None]
@@ -65,14 +62,8 @@ def save_features(path: Path, features: Sequence[Tensor], *, network: nn.Module,
     tensors = {"features": torch.cat(list(features)).half().cpu().contiguous(), "counts": torch.tensor(counts)}
     if not tensors["features"].isfinite().all():
         raise ValueError("features must be finite and below 65504, got others; look for a NaN in the network's weights")
-    notes = {
-        "network": fingerprint(network),
-        "proposals": _digest(proposals),
-        "sha256": _digest([tensors["features"], tensors["counts"]]),
-    }
-    data = safetensors.torch.save(tensors, notes)
-    write_whole(Path(path).expanduser(), data)
-    return len(data)
+    path = user_path(path)
+    return write_sealed(path, tensors, network=network_name(network), proposals=_digest(proposals))
 
 
 def load_features(path: Path, *, network: nn.Module, proposals: Sequence[Tensor]) -> list[Tensor]:
@@ -87,22 +78,21 @@ def load_features(path: Path, *, network: nn.Module, proposals: Sequence[Tensor]
         ValueError: the file holds features of another network or of other proposals, or is damaged.
         FileNotFoundError: there is none.
     """
-    path = Path(path).expanduser()
-    data = path.read_bytes()
+    path = user_path(path)
     try:
-        tensors = safetensors.torch.load(data)
-        notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is torn or no feature file ({error}); delete it and compute the features") from None
-    if not {"network", "proposals", "sha256"} <= notes.keys() or tensors.keys() != {"features", "counts"}:
+        tensors, notes = read_sealed(path, tensors=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must be a file of save_features, whole and unaltered, got another: {error}; compute the features "
+            "anew, or name the right one"
+        ) from None
+    if not {"network", "proposals"} <= notes.keys() or tensors.keys() != {"features", "counts"}:
         raise ValueError(f"{path} must be a file of save_features, got another; name the right one")
-    for what, wanted in (("network", fingerprint(network)), ("proposals", _digest(proposals))):
+    for what, wanted in (("network", network_name(network)), ("proposals", _digest(proposals))):
         if notes[what] != wanted:
             raise ValueError(
                 f"{path} holds features of another {what}: expected {wanted}, got {notes[what]}; compute them anew"
             )
-    if notes["sha256"] != _digest([tensors["features"], tensors["counts"]]):
-        raise ValueError(f"{path} is damaged: its numbers do not match its checksum; delete it and compute them anew")
     return list(tensors["features"].float().split(tensors["counts"].tolist()))
 
 

@@ -4,7 +4,7 @@ The checks of a whole batch look at its numbers once: on a GPU each look is a wa
 look again, to name the image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import torch
 import torch.nn.functional as F
@@ -49,14 +49,8 @@ def check_images(
         Traceback (most recent call last):
         ValueError: image 0 must be in [0, 1], got 200 to 200; divide bytes by 255
     """
-    if isinstance(images, Tensor):
-        if images.ndim != 4:
-            got = tuple(images.shape)
-            raise ValueError(f"expected a list of images (C, H, W), got one tensor {got}; write [image]")
-        images = list(images)
     _check_forms(images, channels, least_side, any_float=any_float)
-    if not _are_images(images, low, high):
-        _name_image(images, low, high)
+    _check_grey_values(images, low, high)
 
 
 def check_image(
@@ -82,11 +76,15 @@ def check_image(
 
 
 def _check_forms(
-    images: Sequence[Tensor], channels: Sequence[int] | None, least_side: int, *, any_float: bool = False
+    images: Sequence[Tensor] | Tensor, channels: Sequence[int] | None, least_side: int, *, any_float: bool = False
 ) -> None:
     """What can be seen without a look at the numbers."""
     if isinstance(images, Tensor) and images.ndim != 4:
         raise ValueError(f"expected a list of images (C, H, W), got one tensor {tuple(images.shape)}; write [image]")
+    if not isinstance(images, Sized):
+        raise ValueError(
+            f"expected a list of images (C, H, W), got {type(images).__name__}; write [image] or list(...)"
+        )
     if not len(images):
         raise ValueError("expected at least one image, got an empty list; skip empty batches")
     for i, image in enumerate(images):
@@ -126,13 +124,11 @@ def _cure_of_channels(image: Tensor, channels: Sequence[int]) -> str:
     return "give the network images of the kind it was built for"
 
 
-def _are_images(images: Sequence[Tensor], low: float, high: float) -> bool:
-    """Whether every value is a grey value; NaN is none."""
+def _check_grey_values(images: Sequence[Tensor] | Tensor, low: float = DARKEST, high: float = BRIGHTEST) -> None:
+    """Refuse what is no grey value; NaN is none."""
     ends = torch.stack([torch.stack(image.aminmax()) for image in images])  # (B, 2)
-    return bool(((ends[:, 0] >= low) & (ends[:, 1] <= high)).all())
-
-
-def _name_image(images: Sequence[Tensor], low: float, high: float) -> None:
+    if ((ends[:, 0] >= low) & (ends[:, 1] <= high)).all():
+        return
     for i, image in enumerate(images):
         darkest, brightest = (end.item() for end in image.aminmax())
         if not image.isfinite().all():
@@ -165,9 +161,7 @@ def check_batch(
     """
     _check_forms(images, (channels,), stride)
     if targets is None:
-        if not _are_images(images, DARKEST, BRIGHTEST):
-            _name_image(images, DARKEST, BRIGHTEST)
-        return
+        return _check_grey_values(images)
     if len(images) != len(targets):
         raise ValueError(
             f"expected one target an image, got {len(images)} images and {len(targets)} targets; pair them"
@@ -176,7 +170,7 @@ def check_batch(
         _check_target_form(i, target)
     if _is_sound(images, targets, num_classes):
         return
-    _name_image(images, DARKEST, BRIGHTEST)
+    _check_grey_values(images)
     for i, (image, target) in enumerate(zip(images, targets, strict=True)):
         check_boxes(target["boxes"], name=f"boxes of image {i}", image_size=(image.shape[1], image.shape[2]))
         check_labels(target["labels"], name=f"labels of image {i}", num_classes=num_classes)
@@ -187,6 +181,9 @@ def _check_target_form(i: int, target: Target) -> None:
         got = f"{sorted(target)}" if isinstance(target, dict) else type(target).__name__
         raise ValueError(f'target {i} must have "boxes" and "labels", got {got}; mind the spelling')
     boxes, labels = target["boxes"], target["labels"]
+    for name, value in (("boxes", boxes), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} of image {i} must be a tensor, got {type(value).__name__}; write torch.as_tensor")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         check_boxes(boxes, name=f"boxes of image {i}")
     if boxes.dtype != torch.float32 or labels.dtype != torch.int64:
@@ -253,10 +250,9 @@ def check_proposals(proposals: Sequence[Tensor], images: Sequence[Tensor]) -> No
         ValueError: proposals of image 0 must have x1 < x2 and y1 < y2, got [3.0, 4.0, 3.0, 9.0] in row 0; drop it or
             swap its corners
     """
-    if len(proposals) != len(images):
-        raise ValueError(
-            f"expected proposals for each image, got {len(proposals)} for {len(images)} images; none is (0, 4)"
-        )
+    count = len(proposals) if isinstance(proposals, Sized) else type(proposals).__name__
+    if count != len(images):
+        raise ValueError(f"expected proposals for each image, got {count} for {len(images)} images; none is (0, 4)")
     for i, boxes in enumerate(proposals):
         check_proposal_form(boxes, f"proposals of image {i}")
     right = []

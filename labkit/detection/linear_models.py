@@ -85,6 +85,7 @@ def fit_svm(
             f"expected rows of the class and of background, got {int((signs > 0).sum())} and "
             f"{int(is_background.sum())}; give an image that has some"
         )
+    _check_finite(features=features)
     if start < 1 or rounds < 1:
         raise ValueError(f"start and rounds must be at least 1, got {start} and {rounds}; leave them out")
     device = features.device
@@ -129,13 +130,21 @@ def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
         tensor([[1.],
                 [2.]])
     """
-    if len(features) != len(targets) or not len(features) or penalty <= 0:
+    if len(features) != len(targets) or not len(features) or not penalty > 0:
         raise ValueError(
             f"expected as many features as targets, at least one, and penalty > 0, got {len(features)}, "
             f"{len(targets)} and {penalty}; take rows near a truth"
         )
+    _check_finite(features=features, targets=targets)
     # in float64 and on the CPU: normal equations square errors, and not every GPU knows float64
     rows, wanted = (values.detach().cpu().double().numpy() for values in (features, targets))
     found = Ridge(alpha=penalty, solver="cholesky").fit(rows, wanted)  # its intercept costs nothing
     weights = np.column_stack([np.atleast_2d(found.coef_), np.atleast_1d(found.intercept_)]).T  # (F + 1, D)
     return torch.from_numpy(weights).to(features.dtype).to(features.device)
+
+
+def _check_finite(**values: Tensor) -> None:
+    """Refuse NaN and infinity, by name."""
+    for name, value in values.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity; look for them in the network's weights")

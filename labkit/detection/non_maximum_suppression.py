@@ -5,6 +5,8 @@ Hard suppression is torchvision's `nms` and `batched_nms`. Here are two kinder w
 Boxes    (N, 4) float, x1 y1 x2 y2 in pixels, x2 and y2 exclusive.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -37,13 +39,11 @@ def soft_nms(boxes: Tensor, scores: Tensor, *, sigma: float, score_threshold: fl
         >>> soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=0.1)
         (tensor([0, 2, 1]), tensor([0.9000, 0.7000, 0.1083]))
     """
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
-            "give one score for each box"
-        )
+    _check_scored_boxes(boxes, scores)
     if not sigma > 0:
         raise ValueError(f"sigma must be positive, got {sigma}; 0.5 is the paper's value")
+    if math.isnan(score_threshold):
+        raise ValueError("score_threshold must be a number, got nan; 0.001 is the paper's value")
     if not scores.is_floating_point():
         raise ValueError(f"scores must be floating point, got {scores.dtype}; write scores.float() / 100 for percent")
     if not (scores.isfinite() & (scores >= 0)).all():
@@ -98,16 +98,14 @@ def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) ->
         (tensor([[50.,  0., 60., 20.],
                 [ 1.,  0., 11., 20.]]), tensor([3., 2.]))
     """
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-        raise ValueError(
-            f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
-            "give one score for each box"
-        )
+    _check_scored_boxes(boxes, scores)
     if not boxes.is_floating_point() or not scores.is_floating_point():
         got = f"{boxes.dtype} and {scores.dtype}"
         raise ValueError(f"boxes and scores must be floating point, got {got}; write boxes.float(), scores.float()")
     if not ((scores > 0) & scores.isfinite()).all():
         raise ValueError("scores must be positive and finite, got others; merge probabilities, not logits")
+    if not max_distance >= 0:
+        raise ValueError(f"max_distance must be 0 or more, got {max_distance}; 1 merges boxes that meet")
     check_corners(boxes)
     boxes, scores = boxes.clone(), scores.clone()
     match = _match(boxes, boxes).fill_diagonal_(torch.inf)  # (N, N)
@@ -126,6 +124,18 @@ def greedy_merge(boxes: Tensor, scores: Tensor, *, max_distance: float = 1.0) ->
         match[second], match[:, second] = torch.inf, torch.inf
     order = scores[alive].argsort(descending=True, stable=True)
     return boxes[alive][order], scores[alive][order]
+
+
+def _check_scored_boxes(boxes: Tensor, scores: Tensor) -> None:
+    """Refuse what is no (N, 4) and (N,)."""
+    for name, value in (("boxes", boxes), ("scores", scores)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(value).__name__}; write torch.as_tensor({name})")
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
+        raise ValueError(
+            f"boxes and scores must be (N, 4) and (N,), got {tuple(boxes.shape)} and {tuple(scores.shape)}; "
+            "give one score for each box"
+        )
 
 
 def _match(boxes1: Tensor, boxes2: Tensor) -> Tensor:

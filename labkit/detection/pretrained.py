@@ -25,7 +25,7 @@ def cell_detector(*, pretrained: bool = True) -> FasterRCNN:
     """Faster R-CNN for blood cells in colour, 240 x 320 pixels: 1 red cell, 2 white cell, 3 platelet; in eval mode.
 
     Args:
-        pretrained: load the shipped weights; its recipe asks for none.
+        pretrained: load the trained weights; its recipe asks for none.
 
     Example:
         >>> cell_detector(pretrained=False).num_classes
@@ -69,7 +69,7 @@ def lesion_detector(
 
     Args:
         backbone: for a detector to be trained, such as `film_backbone()`.
-        pretrained: load the shipped weights; without them only the backbone is trained. By default they are loaded
+        pretrained: load the trained weights; without them only the backbone is trained. By default they are loaded
             unless a backbone is given.
         pool_size: cells a side that proposals are pooled to; 5 train in three quarters of the time.
 
@@ -98,7 +98,7 @@ def fast_rcnn(*, pretrained: bool = True) -> FastRCNN:
     """Fast R-CNN for phantom films, as notebook 07 trains it: 1 benign, 2 malignant; in eval mode.
 
     Args:
-        pretrained: load the shipped weights; without them only the backbone is trained.
+        pretrained: load the trained weights; without them only the backbone is trained.
 
     Example:
         >>> fast_rcnn(pretrained=False).num_classes
@@ -115,7 +115,7 @@ def rcnn(*, pretrained: bool = True) -> RCNN:
     """R-CNN for phantom films, trained by the steps of notebook 06 on larger crops, of 48 pixels; in eval mode.
 
     Args:
-        pretrained: load the shipped weights; without them only the backbone is trained.
+        pretrained: load the trained weights; without them only the backbone is trained.
 
     Example:
         >>> rcnn(pretrained=False).svm_weights.shape

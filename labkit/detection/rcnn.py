@@ -64,8 +64,9 @@ def crop_and_resize(image: Tensor, boxes: Tensor, *, size: int, context: int = 0
         got = f"{tuple(image.shape)}, {image.dtype}"
         raise ValueError(f"image must be floating point (C, H, W), got {got}; write image[None] or image.float()")
     check_boxes(boxes)
-    if not 0 <= 2 * context < size:
-        raise ValueError(f"0 <= 2 * context < size must hold, got {context} and {size}; the box needs room")
+    if not isinstance(size, int) or not 0 <= 2 * context < size:
+        got = f"{context} and {size}"
+        raise ValueError(f"0 <= 2 * context < size must hold, in whole pixels, got {got}; the box needs room")
     # the box grows by what the context is in pixels of the image
     around = (boxes[:, 2:] - boxes[:, :2]) * context / (size - 2 * context)  # (R, 2) x y
     grown = torch.cat([boxes[:, :2] - around, boxes[:, 2:] + around], dim=1).to(image.dtype)

@@ -48,6 +48,10 @@ def as_image(image) -> np.ndarray:
 
 def _range_of(array: np.ndarray, value_range: tuple[float, float] | None) -> tuple[float, float]:
     """What is shown as black and as white; a picture that would be one of them all over is refused."""
+    if value_range is not None:
+        if len(value_range) != 2 or not value_range[0] <= value_range[1]:
+            raise ValueError(f"value_range must be (black, white), black first, got {value_range}; write (0, 1)")
+        value_range = (value_range[0], value_range[1])  # a list too
     if value_range not in (None, UNIT):
         return value_range  # a window that somebody chose, of a CT for one: what lies outside is meant to be cut off
     if value_range == UNIT and array.dtype == np.uint8:
@@ -225,7 +229,12 @@ def show_images(
         6
     """
     if not len(images):
-        raise ValueError("expected at least one image, got none")
+        raise ValueError("expected at least one image, got none; look for a filter that kept nothing")
+    for name, values in (("titles", titles), ("boxes", boxes)):
+        if values is not None and len(values) != len(images):
+            raise ValueError(f"expected one of {name} an image, got {len(values)} for {len(images)}; pair them")
+    if columns < 1:
+        raise ValueError(f"columns must be 1 or more, got {columns}; leave it out for 4")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height, width = as_image(images[0]).shape[:2]

@@ -1,6 +1,7 @@
 """What `fit` checks before the first step."""
 
 import operator
+import os
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import IterableDataset
 
+from labkit.files import user_path
 from labkit.training.losses import BatchLoss
 
 
@@ -94,6 +96,19 @@ def check_epochs(epochs: int) -> int:
     return count
 
 
+def check_functions(model: nn.Module, loss: Callable | None, validate: Callable | None, monitor: str | None) -> None:
+    """Refuse what is no module, no function or no name, a class in place of its object for one."""
+    for name, value in (("model", model), ("loss", loss), ("validate", validate)):
+        fits = isinstance(value, nn.Module) if name == "model" else value is None or callable(value)
+        if not fits or isinstance(value, type):
+            wanted = "an nn.Module" if name == "model" else "a function, or None"
+            got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:60]
+            cure = f"write {value.__name__}()" if isinstance(value, type) else "write a function's name, without quotes"
+            raise ValueError(f"{name} must be {wanted}, got {got}; {cure}")
+    if monitor is not None and not isinstance(monitor, str):
+        raise ValueError(f"monitor must be the name of a figure, got {monitor!r}; write it between quotes")
+
+
 def check_mode(mode: str | None) -> None:
     """Refuse another direction than the two there are."""
     if mode not in (None, "min", "max"):
@@ -111,17 +126,26 @@ def check_path(checkpoint) -> Path | None:
     if checkpoint is None:
         return None
     try:
-        path = Path(checkpoint).expanduser()
-    except RuntimeError:  # ~nobody
-        raise ValueError(f"checkpoint must be in a folder there is, got {checkpoint}; write the path in full") from None
+        path = user_path(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"checkpoint must be a file in a folder there is, got {checkpoint!r}: {error}") from None
     if path.is_dir():
         raise ValueError(f"checkpoint must be a file, got the folder {path}; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"checkpoint {path} must be in a folder, got none ({error}); name another place") from None
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"checkpoint {path} must be in a folder that can be written, got another; name another place")
     return path
 
 
 def find_optimizer(model: nn.Module, optimizer: Optimizer | None, scheduler: LRScheduler | None) -> Optimizer:
     """The optimizer to use, once it fits the model and the scheduler."""
     _check_scheduler(scheduler)
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        got = f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__
+        raise ValueError(f"optimizer must be one of torch.optim, got {got}; write SGD(model.parameters(), lr=...)")
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError("model must have a parameter to train, got none; set requires_grad_(True) on a part of it")

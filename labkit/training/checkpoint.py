@@ -1,27 +1,24 @@
-"""The checkpoint: one safetensors file that is whole or is told to be damaged.
+"""The checkpoint: one sealed file (`labkit.files`) that is whole or is told to be damaged.
 
-Content   "model/…" holds the last weights, "best/weights/…" the best, "record" all that is no tensor, as JSON; the
-          header a SHA-256 of the whole. Nothing is ever pickled.
+Content   "model/…" holds the last weights, "best/weights/…" the best, "record" all that is no tensor, as JSON.
+          Nothing is ever pickled.
 """
 
-import hashlib
 import json
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from labkit.files import write_whole
+from labkit import files
 from labkit.training.arguments import ENDLESS
 from labkit.training.settings import difference
 
-FORMAT = "labkit fit 2, sha256"  # the one key of the header's metadata; its value is the file's digest
-DIGEST_KEY = f'"{FORMAT}":"'.encode()
-NO_DIGEST = b"0" * 64  # stands there while the digest is computed
+FORMAT = "labkit fit 3"  # a note of the file, at the head of its header
+MARK = f'"{FORMAT}"'.encode()
 
 Pieces = tuple[bytes | memoryview, ...]
 
@@ -34,7 +31,7 @@ def write(path: Path, record: dict, epoch: int) -> None:
     """
     pieces = seal(record)
     try:
-        write_whole(path, *pieces)
+        files.write_whole(path, *pieces)
     except OSError as error:
         kept = f"{path} still holds epoch {epoch - 1}" if path.exists() else "no earlier epoch is kept"
         raise OSError(
@@ -53,8 +50,10 @@ def read(path: Path, settings: dict) -> dict | None:
     if not path.exists():
         return None
     data = path.read_bytes()
-    if data and DIGEST_KEY not in data[:100]:
-        raise ValueError(f"checkpoint {path} must be a file that fit wrote, got another; choose another name")
+    if data and MARK not in data[:200]:
+        raise ValueError(
+            f"checkpoint {path} must be a file that fit wrote, of this version, got another; choose another name"
+        )
     saved = unseal(data)
     if saved is None:
         aside = path.with_name(path.name + ".damaged")
@@ -74,31 +73,22 @@ def read(path: Path, settings: dict) -> dict | None:
 
 
 def seal(record: dict) -> Pieces:
-    """The record as a safetensors file that carries its own digest, in pieces."""
+    """The record as a sealed file, in pieces."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(record, tensors, ""))
     tensors["record"] = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    data = safetensors.torch.save(tensors, {FORMAT: NO_DIGEST.decode()})
-    start = data.index(DIGEST_KEY) + len(DIGEST_KEY)
-    return data[:start], _digest(data, start), memoryview(data)[start + len(NO_DIGEST) :]
+    return files.seal(tensors, writer=FORMAT)
 
 
 def unseal(data: bytes) -> dict | None:
-    """The record, or None where a byte of it is not as it was written."""
-    start = data.find(DIGEST_KEY) + len(DIGEST_KEY)
-    if DIGEST_KEY not in data[:100] or data[start : start + len(NO_DIGEST)] != _digest(data, start):
+    """The record, or None where it is not as it was written."""
+    try:
+        tensors, notes = files.unseal(data, tensors=True)
+    except ValueError:
         return None
-    tensors = safetensors.torch.load(data)
+    if notes.get("writer") != FORMAT:
+        return None
     return unpack(json.loads(tensors["record"].numpy().tobytes()), tensors)
-
-
-def _digest(data: bytes, start: int) -> bytes:
-    """SHA-256 of the file, in hexadecimal, with the digest that stands at `start` counted as zeros."""
-    view = memoryview(data)
-    digest = hashlib.sha256(view[:start])
-    digest.update(NO_DIGEST)
-    digest.update(view[start + len(NO_DIGEST) :])
-    return digest.hexdigest().encode()
 
 
 def pack(value, tensors: dict[str, Tensor], name: str):

@@ -20,18 +20,19 @@ from labkit.training.arguments import (
     Run,
     check_data,
     check_epochs,
+    check_functions,
     check_mode,
     check_path,
     check_room,
     check_steps,
     find_optimizer,
 )
-from labkit.training.losses import BatchLoss, Tally, check_weights, finite_weights
+from labkit.training.losses import BatchLoss, Tally, check_gradient, check_weights, finite_weights
 from labkit.training.memory import Memory
 from labkit.training.random_state import random_state, set_random_state
 from labkit.training.settings import contents, settings, settle
 from labkit.training.team import Team
-from labkit.training.validation import Best, better, validation
+from labkit.training.validation import Best, better, check_monitor, validation
 
 FIRST_SCALE = 2.0**10  # of fp16 gradients: with torch's 2**16 the first steps overflow, and short trainings miss them
 LOOK_EVERY = 0.5  # seconds between looks at the loss: each makes a GPU finish what it was given
@@ -79,7 +80,8 @@ def fit(
         precision: "bf16", "fp16" or "fp32"; None takes the checkpoint's, else that of `labkit.device.precision`.
         validate: called with the model after every epoch, in eval mode and without gradients; returns figures.
         validation_loader: batches for the "val_loss" of every epoch.
-        monitor: the figure that says which weights are best.
+        monitor: the figure that says which weights are best. Named here it is checked before the first step; the name
+            of the first figure is known after the first epoch.
         mode: "min" or "max", where the name of `monitor` does not tell: "val_loss", "rmse" and "mean IoU" do.
         checkpoint: a file, written after every epoch. The same call after an interruption goes on from it and, on a
             CPU, ends with the same weights to the bit; a finished training returns at once. A call with other
@@ -105,7 +107,10 @@ def fit(
         (20, 3.0)
     """
     epochs, path = check_epochs(epochs), check_path(checkpoint)
+    check_functions(model, loss, validate, monitor)
     check_mode(mode)
+    given = [] if loss is None else ["loss", "val_loss"][: 1 if validation_loader is None else 2]
+    check_monitor(monitor, mode, named=validate is not None, given=given)
     check_steps(steps)
     data = check_data(loader, validation_loader)
     optimizer = find_optimizer(model, optimizer, scheduler)
@@ -196,6 +201,7 @@ def _train(run: Run, network: nn.Module, batches: Iterable, tally: Tally, bar: t
     for step, batch in enumerate(batches):
         run.optimizer.zero_grad()
         losses, samples = run.batch_loss(network, batch)
+        check_gradient(losses["loss"])
         run.scaler.scale(losses["loss"]).backward()  # with bf16 and fp32 the scaler passes everything through
         _step(run, min(team.size, run.data.batches - step * team.size))
         tally.add(losses, samples)

@@ -58,6 +58,23 @@ def _scalars(losses: dict) -> Losses:
     return losses
 
 
+def check_gradient(loss: Tensor) -> None:
+    """Refuse a loss that says nothing of the weights.
+
+    Example:
+        >>> check_gradient(torch.ones((), requires_grad=True) * 2)
+        >>> check_gradient(torch.tensor(1.0))
+        Traceback (most recent call last):
+        ValueError: the loss must depend on the weights, got a number without a gradient; compute it from the outputs
+            with torch alone: no detach(), item(), argmax() or NumPy, no torch.no_grad()
+    """
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss must depend on the weights, got a number without a gradient; compute it from the outputs with "
+            "torch alone: no detach(), item(), argmax() or NumPy, no torch.no_grad()"
+        )
+
+
 def count_samples(batch, *, detector: bool = False) -> int:
     """How many samples are in a batch.
 

@@ -67,7 +67,10 @@ def check_share(loader: Iterable) -> None:
     """
     if not isinstance(loader, DataLoader):
         got = type(loader).__name__
-        raise ValueError(f"in several processes loader must be a DataLoader, got {got}; else each trains on everything")
+        raise ValueError(
+            f"in several processes loader must be a DataLoader, got {got}, on all of which each would train; make a "
+            "Dataset of it, and write DataLoader(dataset, batch_size=...)"
+        )
 
 
 def first_process() -> bool:

@@ -105,6 +105,33 @@ def better(
     return Best(value, {name: tensor.clone() for name, tensor in model.state_dict().items()})
 
 
+def check_monitor(monitor: str | None, mode: str | None, *, named: bool, given: Iterable[str]) -> None:
+    """Refuse, before the first step, a figure that cannot come, or whose direction its name does not tell.
+
+    Args:
+        monitor: the figure, or None: then the names are known after the first epoch.
+        mode: "min", "max", or None.
+        named: whether `validate` gives figures, whose names are not known yet.
+        given: the names that are known; empty where the model names losses of its own.
+
+    Raises:
+        ValueError: it cannot come, or mode is needed.
+
+    Example:
+        >>> check_monitor("auc", None, named=True, given=["loss"])
+        >>> check_monitor("auc", None, named=False, given=["loss"])
+        Traceback (most recent call last):
+        ValueError: monitor must be one of loss, got 'auc'; or leave it out
+    """
+    given = list(given)
+    if monitor is None or monitor in given:
+        return
+    if given and not named:
+        raise ValueError(f"monitor must be one of {', '.join(given)}, got {monitor!r}; or leave it out")
+    if mode is None and named:
+        direction(monitor)
+
+
 def direction(name: str) -> str:
     """Whether a figure of this name is best where it is lowest, "min", or highest, "max".
 

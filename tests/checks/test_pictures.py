@@ -48,7 +48,7 @@ def test_not_a_number_does_not_spoil_the_scale():
 
 
 def test_what_is_empty_is_not_drawn():
-    with pytest.raises(ValueError, match="nothing to draw"):
+    with pytest.raises(ValueError, match="expected images with a pixel to draw"):
         draw_maps("no boxes", torch.rand(1, 4, 5), torch.zeros(0, 1, 3, 3), torch.zeros(0, 1, 3, 3))
 
 

@@ -1,4 +1,4 @@
-"""The command line: one sentence for whatever goes wrong, and JupyterLab on the copies."""
+"""The command line: one sentence for whatever goes wrong. What it opens: test_jupyter."""
 
 import importlib
 import io
@@ -7,60 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from course_of_two import BLANK, files, publish
+from course_of_two import BLANK, files
 
 import labkit
-from labkit.course import command_line, copies, jupyter, notebook_form
-from labkit.waiting import USERS_CHOICE
-
-
-def test_lab_opens_the_copies_on_this_machine_only(root, opened, capsys):
-    assert command_line.main(["lab", "--folder", str(root / "mine"), "--no-browser", "--port", "8123"]) == 0
-    (arguments,) = opened
-    assert arguments == [
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.root_dir={root / 'mine'}",
-        "--LabApp.default_url=/lab/tree/00_first.ipynb",
-        "--no-browser",
-        "--ServerApp.port=8123",
-    ]
-    assert not any("token" in argument or "password" in argument for argument in arguments)
-    assert "added 00_first.ipynb" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", ["lab", "demo"])
-@pytest.mark.parametrize(("mine", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_kernels_wait_asleep_unless_the_user_says_otherwise(root, opened, command, mine, policy):
-    for name in USERS_CHOICE:
-        os.environ.pop(name, None)
-    os.environ.update(mine)
-    assert command_line.main([command]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == policy
-
-
-def test_root_in_a_container_is_let_in(root, opened, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
-    assert command_line.main(["lab"]) == 0
-    assert "--allow-root" in opened[0]
-
-
-def test_lab_uses_the_folder_work_beside_the_notebooks(root, opened):
-    assert command_line.main(["lab"]) == 0
-    assert files(root / "work") == [".labkit.json", "00_first.ipynb", "01_second.ipynb"]
-    assert "--no-browser" not in opened[0]
-
-
-def test_demo_opens_the_solved_notebooks_and_keeps_a_teachers_notes(root, opened):
-    assert command_line.main(["demo", "--no-browser"]) == 0
-    assert f"--ServerApp.root_dir={root / 'demo'}" in opened[0]
-    mine = root / "demo" / "00_first.ipynb"
-    assert mine.read_bytes() == notebook_form.text(notebook_form.read(root / "notebooks" / mine.name)).encode()
-    notes = mine.read_text().replace("A title", "Ask them first")
-    mine.write_text(notes)
-    publish(root, "00_first", "# A better title")
-    assert command_line.main(["demo"]) == 0
-    assert mine.read_text() == notes
-    assert notebook_form.read(root / "demo" / "00_first.new.ipynb").cells[0].source == "# A better title"
+from labkit.course import command_line, copies, notebook_form
 
 
 def test_copies_without_a_server(root, opened, capsys):
@@ -106,6 +56,15 @@ def test_an_error_inside_a_command_is_one_sentence(root, opened, monkeypatch, ca
     assert capsys.readouterr().err == f"labkit: {error}\n"
 
 
+def test_a_command_that_is_stopped_says_so(root, opened, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(copies, "update_copies", stop)
+    assert command_line.main(["copies", str(root / "hub")]) == 130
+    assert capsys.readouterr().err == "\nlabkit: stopped; what was made stays, and the same command goes on\n"
+
+
 def test_a_console_that_lacks_a_letter_still_gets_its_sentence(root, monkeypatch):
     console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", console)
@@ -113,26 +72,6 @@ def test_a_console_that_lacks_a_letter_still_gets_its_sentence(root, monkeypatch
     assert command_line.main(["copies", str(root / "Übung ✓")]) == 0
     console.flush()
     assert "Übung ?" in console.buffer.getvalue().decode("cp1252")
-
-
-def test_a_home_that_cannot_be_written_is_told_before_anything_is_written(root, opened, capsys):
-    (root / "file").write_text("")
-    os.environ["JUPYTER_RUNTIME_DIR"] = str(root / "file" / "runtime")
-    assert command_line.main(["lab"]) == 1
-    assert "must be able to write in the home folder" in capsys.readouterr().err
-    assert not (root / "work").exists()
-    assert opened == []
-
-
-def test_lab_opens_whatever_stands_in_the_folder(root, opened, capsys):
-    (root / "work" / "00_first.ipynb").mkdir(parents=True)
-    (root / "work" / copies.RECORD).write_text("[" * 200_000)
-    (root / "work" / "01_second.ipynb").write_text("[" * 200_000)
-    assert command_line.main(["lab"]) == 0
-    assert len(opened) == 1
-    told = capsys.readouterr().out
-    assert "00_first.ipynb is a folder" in told
-    assert "01_second.ipynb is no notebook any more" in told
 
 
 @pytest.mark.parametrize("command", ["lab", "demo", "copies", "doctor"])
@@ -148,13 +87,6 @@ def test_an_error_is_one_sentence(root, opened, capsys):
     assert command_line.main(["lab"]) == 1
     assert capsys.readouterr().err.startswith("labkit: expected a folder, got the file")
     assert opened == []
-
-
-def test_a_missing_jupyterlab_is_told_before_anything_is_written(root, monkeypatch, capsys):
-    monkeypatch.setattr(jupyter.importlib.util, "find_spec", lambda name: None)
-    assert command_line.main(["lab"]) == 1
-    assert 'run pip install -e ".[lab]"' in capsys.readouterr().err
-    assert not (root / "work").exists()
 
 
 @pytest.mark.parametrize("arguments", [[], ["lab", "--colour"], ["lab", "extra"], ["publish"]])
@@ -178,3 +110,11 @@ def test_python_m_labkit_helps_and_says_its_version():
     assert all(name in helped for name in ("lab", "demo", "copies", "doctor", "data"))
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
     assert said.strip() == labkit.__version__
+
+
+@pytest.mark.parametrize("arguments", [["lab", "--folder", ""], ["lab", "--folder="], ["copies", ""], ["copies", " "]])
+def test_a_folder_without_a_name_is_told(root, capsys, arguments):
+    """An unset variable in a script: the copies would have gone into whatever folder it ran in."""
+    with pytest.raises(SystemExit, match="2"):
+        command_line.main(arguments)
+    assert "expected a folder, got nothing between the quotes; write . for the one here" in capsys.readouterr().err

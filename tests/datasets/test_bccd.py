@@ -221,3 +221,30 @@ def test_the_real_set(real_data, split, images, cells, slip, twice):
         turned.append(image[1].mean() - image[1].flip(0, 1)[y1:y2, x1:x2].mean())
     assert min(darker) > 0
     assert sum(darker) / 12 > 0.05 > 0.03 > sum(turned) / 12
+
+
+@pytest.mark.parametrize("name", ["../JPEGImages/cell", "deep/cell", ".", "x" * 400])
+def test_a_name_that_leads_to_another_folder_is_left_out_and_told(tmp_path, name):
+    folder = write_cell(tmp_path)
+    (folder / "ImageSets/Main/train.txt").write_text(f"cell {name}")
+    with pytest.warns(UserWarning, match="is left out, expected the name of an image without a folder"):
+        dataset = bccd.load(folder)
+    assert [file.stem for file in dataset.files] == ["cell"]
+
+
+def test_an_absolute_name_is_left_out_and_told(tmp_path):
+    folder = write_cell(tmp_path)
+    (folder / "ImageSets/Main/train.txt").write_text(str(folder / "JPEGImages" / "cell"))
+    with pytest.raises(
+        ValueError, match=r"expected names of images, got 1 and none of them usable(.|\n)*without a folder"
+    ):
+        bccd.load(folder)
+
+
+@pytest.mark.parametrize("width", ["6.9", "6.0001"])
+def test_a_size_between_two_pixels_is_another_images(tmp_path, width):
+    xml = f"<annotation><size><width>{width}</width><height>5</height></size></annotation>"
+    with pytest.raises(
+        ValueError, match=rf"expected the size of its image, 6x5, got {width}x5; .* fetch the set again"
+    ):
+        bccd.load(write_cell(tmp_path, xml=xml))

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from labkit.datasets import cache
 from labkit.datasets.cache import cache_dir, cached_arrays
+from labkit.files import write_sealed
 
 
 @pytest.fixture
@@ -126,10 +127,10 @@ def test_read_only_folder(folder):
 
 
 def test_read_only_folder_as_reported_by_the_system(folder, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(cache, "write_whole", refuse)
+    monkeypatch.setattr(cache, "write_sealed", refuse)
     with pytest.warns(UserWarning, match="Permission denied.*LABKIT_CACHE"):
         assert_squares(cached_arrays("squares", make_squares, key="v1"))
 
@@ -140,7 +141,7 @@ def test_writers_at_the_same_time_leave_a_whole_file(folder):
 
     def write_and_read():
         for _ in range(5):
-            cache._write(folder / "big.safetensors", big, "v1")
+            write_sealed(folder / "big.safetensors", big, key="v1")
             if not np.array_equal(cache._read(folder / "big.safetensors", "v1")["big"], big["big"]):
                 wrong.append(1)
 

@@ -20,7 +20,7 @@ def water(diameter_mm, *, size, pixel_mm):
     return -1000 + 1000 * inside.reshape(size, 4, size, 4).mean(dim=(1, 3))
 
 
-def centre_sd(images):
+def center_sd(images):
     """Standard deviation in HU of the middle third's noise; a scan of the same body without noise is taken off."""
     size = images.shape[-1]
     third = slice(size // 2 - size // 12, size // 2 + size // 12)
@@ -35,7 +35,7 @@ def test_calibrated_doses():
     clean = reconstruct(integrals, pixel_mm=1.4)
     assert float(clean[0, 120:136, 120:136].mean()) == pytest.approx(0, abs=5)
     measured = measure(integrals, photons=torch.tensor([4e5, 4e5, 1e5]), generator=seeded())
-    normal, thin, quarter = centre_sd(reconstruct(measured.line_integrals, pixel_mm=1.4) - clean).tolist()
+    normal, thin, quarter = center_sd(reconstruct(measured.line_integrals, pixel_mm=1.4) - clean).tolist()
     assert normal == pytest.approx(33, rel=0.08)
     assert thin == pytest.approx(13, rel=0.08)
     assert quarter == pytest.approx(68, rel=0.08)
@@ -50,11 +50,11 @@ def test_noise_goes_with_the_root_of_the_photons_and_hann_smooths():
     clean = reconstruct(integrals, pixel_mm=2.5)
     photons = torch.tensor([1e4, 4e4, 1.6e5, 6.4e5])
     measured = measure(integrals, photons=photons, generator=seeded()).line_integrals
-    sd = centre_sd(reconstruct(measured, pixel_mm=2.5) - clean)
+    sd = center_sd(reconstruct(measured, pixel_mm=2.5) - clean)
     torch.testing.assert_close(sd * photons.sqrt() / (sd[0] * 100), torch.ones(4), rtol=0.12, atol=0)
     smooth = reconstruct(measured, pixel_mm=2.5, filter_name="hann")
     soft_clean = reconstruct(integrals, pixel_mm=2.5, filter_name="hann")
-    ratio = centre_sd(smooth - soft_clean) / sd
+    ratio = center_sd(smooth - soft_clean) / sd
     torch.testing.assert_close(ratio, torch.full((4,), 0.38), rtol=0.15, atol=0)
 
 

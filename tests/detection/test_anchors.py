@@ -52,7 +52,11 @@ def test_a_grid_without_cells():
         ({"sizes": []}, "sizes must be a list of positive numbers, got"),
         ({"sizes": [16, -1]}, "sizes must be"),
         ({"aspect_ratios": [0.0]}, "aspect_ratios must be"),
+        ({"sizes": [float("inf")]}, "sizes must be"),
+        ({"sizes": [float("nan")]}, "sizes must be"),
+        ({"sizes": 16}, "sizes must be a list"),
         ({"stride": 0}, "stride must be positive"),
+        ({"stride": float("nan")}, "stride must be positive"),
         ({"stride": (8, 0)}, "stride must be positive"),
         ({"sizes": [16, 0.9]}, "enlarge the smallest size"),
         ({"sizes": [4], "aspect_ratios": [50.0]}, "enlarge the smallest size"),
@@ -61,6 +65,13 @@ def test_a_grid_without_cells():
 def test_grids_that_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         anchor_grid((2, 3), **{"stride": 8, "sizes": [16], "aspect_ratios": [1.0], **changed})
+
+
+def test_cells_are_whole():
+    with pytest.raises(ValueError, match=r"got \(2.5, 3\) and 8; use whole cells, and pixels"):
+        anchor_grid((2.5, 3), stride=8, sizes=[16], aspect_ratios=[1.0])
+    cells = torch.zeros(1, 1, 2, 3).shape[-2:]
+    assert len(anchor_grid(cells, stride=8, sizes=[16], aspect_ratios=[1.0])) == 6
 
 
 # --- matching

@@ -8,8 +8,6 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from labkit.detection.backbone import Backbone
 from labkit.detection.fast_rcnn import FastRCNN
-from labkit.detection.matching import match_proposals, sample
-from labkit.detection.roi_head import select_detections
 
 CLASSES = 3
 
@@ -98,32 +96,6 @@ def test_the_detections_are_torchvisions():
         assert torch.equal(got["labels"], want["labels"])
         for key in ("boxes", "scores"):
             torch.testing.assert_close(got[key], want[key], atol=1e-4, rtol=1e-4)
-
-
-def test_no_more_than_a_quarter_of_the_samples_is_foreground():
-    matches = torch.cat([torch.zeros(50), -torch.ones(100), torch.full((30,), -2.0)]).long()
-    positive, negative = sample(matches, 64, 0.25)
-    assert (len(positive), len(negative)) == (16, 48)
-    assert (matches[positive] >= 0).all()
-    assert (matches[negative] == -1).all()
-    positive, negative = sample(matches[48:], 64, 0.25)
-    assert (len(positive), len(negative)) == (2, 62)  # background fills up
-
-
-def test_match_proposals_at_the_thresholds():
-    truth = torch.tensor([[0.0, 0, 12, 5]])
-    proposals = torch.tensor([[0.0, 0, 6, 5], [0, 0, 3, 5], [0, 0, 2, 5]])  # IoU 1/2, 1/4, 1/6
-    assert match_proposals(proposals, truth, positive_iou=0.5, negative_iou=0.25).tolist() == [0, -2, -1]
-    assert match_proposals(proposals, truth[:0], positive_iou=0.5, negative_iou=0.5).tolist() == [-1, -1, -1]
-
-
-def test_select_detections_suppresses_within_a_class_and_clips():
-    boxes = torch.tensor([[-5.0, 2, 9, 30], [-5, 2, 9, 29], [40, 2, 60, 9]])[:, None].expand(3, 3, 4)
-    scores = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.0, 0.9, 0.1]])
-    found = select_detections(boxes, scores, (20, 30), score_threshold=0.2, iou_threshold=0.5, max_detections=5)
-    assert found["labels"].tolist() == [1, 2]  # the third lies outside the image
-    assert found["boxes"].tolist() == [[0, 2, 9, 20], [0, 2, 9, 20]]
-    torch.testing.assert_close(found["scores"], torch.tensor([0.6, 0.4]))
 
 
 def test_images_without_proposals_or_objects():

@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from labkit.detection.backbone import Backbone
-from labkit.detection.feature_cache import fingerprint, load_features, save_features
+from labkit.detection.feature_cache import load_features, network_name, save_features
 from labkit.detection.rcnn import RegionNetwork
+from labkit.files import write_sealed
 
 
 @pytest.fixture
@@ -49,10 +50,10 @@ def test_a_failure_leaves_no_trace(tmp_path, monkeypatch):
 
 def test_another_backbones_features_are_refused_by_name(made):
     path, network, proposals, _, _ = made
-    before = fingerprint(network)
+    before = network_name(network)
     with torch.no_grad():
         next(network.parameters()).add_(1e-3)
-    with pytest.raises(ValueError, match=f"another network: expected {fingerprint(network)}, got {before}"):
+    with pytest.raises(ValueError, match=f"another network: expected {network_name(network)}, got {before}"):
         load_features(path, network=network, proposals=proposals)
     with pytest.raises(ValueError, match="expected Linear-"):
         load_features(path, network=nn.Linear(2, 1), proposals=proposals)
@@ -60,9 +61,9 @@ def test_another_backbones_features_are_refused_by_name(made):
 
 def test_a_running_mean_is_part_of_the_name():
     network = Backbone(width=4).train()
-    before = fingerprint(network)
+    before = network_name(network)
     network(torch.rand(2, 1, 16, 24))  # only batch norm's running figures change
-    assert fingerprint(network) != before
+    assert network_name(network) != before
 
 
 def test_the_name_tells_the_backbone_and_what_the_weights_do_not():
@@ -70,8 +71,8 @@ def test_the_name_tells_the_backbone_and_what_the_weights_do_not():
     first = RegionNetwork(Backbone(width=4), 3, size=44)
     second = RegionNetwork(Backbone(width=4), 3, size=48)  # as many cells
     second.load_state_dict(first.state_dict())
-    assert fingerprint(first).startswith("RegionNetwork on Backbone-")
-    assert fingerprint(first) != fingerprint(second)
+    assert network_name(first).startswith("RegionNetwork on Backbone-")
+    assert network_name(first) != network_name(second)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e5])  # 1e5 is no number in half precision
@@ -85,7 +86,10 @@ def test_features_must_be_numbers_in_half_precision(tmp_path, value):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"weight": torch.ones(2)}, path, {"network": "Linear-1"})
-    with pytest.raises(ValueError, match="must be a file of save_features"):
+    with pytest.raises(ValueError, match=r"must be a file of save_features.*it was not written by labkit"):
+        load_features(path, network=nn.Linear(2, 1), proposals=[])
+    write_sealed(path, {"weight": torch.ones(2)}, key="of a cache")
+    with pytest.raises(ValueError, match="must be a file of save_features, got another; name the right one"):
         load_features(path, network=nn.Linear(2, 1), proposals=[])
 
 
@@ -103,10 +107,10 @@ def test_damage_is_found(made):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="its content does not match its checksum; compute the features anew"):
         load_features(path, network=network, proposals=proposals)
     path.write_bytes(data[:50])
-    with pytest.raises(ValueError, match="torn or no feature file"):
+    with pytest.raises(ValueError, match=r"must be a file of save_features.*it is torn"):
         load_features(path, network=network, proposals=proposals)
 
 

@@ -97,6 +97,9 @@ def test_soft_nms_of_nothing():
         (torch.zeros(3), 0.0, "sigma must be positive, got 0.0"),
         (torch.tensor([0.1, -2.0, 0.3]), 0.5, "not negative"),
         (torch.tensor([0.1, float("nan"), 0.3]), 0.5, "finite"),
+        (torch.zeros(3), float("nan"), "sigma must be positive, got nan"),
+        ([0.1, 0.2, 0.3], 0.5, r"scores must be a tensor, got list; write torch.as_tensor\(scores\)"),
+        (torch.ones(3, dtype=torch.bool), 0.5, "scores must be floating point, got torch.bool"),
     ],
 )
 def test_soft_nms_refuses(scores, sigma, message):
@@ -124,7 +127,31 @@ def test_soft_nms_refuses_what_is_no_box(value):
         soft_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=0.1)
 
 
+def test_a_threshold_that_is_no_number_would_drop_every_box():
+    with pytest.raises(ValueError, match=r"score_threshold must be a number, got nan; 0.001 is the paper's value"):
+        soft_nms(TWO, torch.tensor([0.9, 0.8, 0.7]), sigma=0.5, score_threshold=float("nan"))
+
+
+def test_whole_numbers_are_good_boxes_and_options():
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    keep, kept = soft_nms(TWO.long(), scores, sigma=1, score_threshold=0)
+    expected = soft_nms(TWO.long().float(), scores, sigma=1.0, score_threshold=0.0)
+    assert torch.equal(keep, expected[0])
+    torch.testing.assert_close(kept, expected[1])
+
+
 # The greedy merge
+
+
+@pytest.mark.parametrize("limit", [float("nan"), -1.0])
+def test_a_limit_that_is_none_would_merge_everything(limit):
+    with pytest.raises(ValueError, match=r"max_distance must be 0 or more, got .*; 1 merges boxes that meet"):
+        greedy_merge(TWO, torch.tensor([0.9, 0.8, 0.7]), max_distance=limit)
+
+
+def test_merge_asks_for_tensors():
+    with pytest.raises(ValueError, match=r"boxes must be a tensor, got list; write torch.as_tensor\(boxes\)"):
+        greedy_merge(TWO.tolist(), torch.tensor([0.9, 0.8, 0.7]))
 
 
 def test_merged_boxes_are_weighted_means_and_scores_add_up():
@@ -136,8 +163,8 @@ def test_merged_boxes_are_weighted_means_and_scores_add_up():
 
 def test_a_cluster_becomes_its_mean_in_whatever_order():
     generator = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[30.0, 20], [120, 60]]).repeat(20, 1) + 2 * torch.randn(40, 2, generator=generator)
-    boxes = torch.cat([centres - torch.tensor([12.0, 8]), centres + torch.tensor([12.0, 8])], dim=1)
+    centers = torch.tensor([[30.0, 20], [120, 60]]).repeat(20, 1) + 2 * torch.randn(40, 2, generator=generator)
+    boxes = torch.cat([centers - torch.tensor([12.0, 8]), centers + torch.tensor([12.0, 8])], dim=1)
     scores = torch.rand(40, generator=generator) + 0.1
     merged, sums = greedy_merge(boxes, scores)
     means = [(boxes[i::2] * scores[i::2, None]).sum(0) / scores[i::2].sum() for i in (0, 1)]

@@ -1,10 +1,14 @@
-"""Apple's GPUs know no float64: nothing may make one there. Emulated on the CPU: tensors carry a mark."""
+"""Precision: these tests compare in float32; and Apple's GPUs know no float64: nothing may make one there.
+
+That is emulated on the CPU: tensors carry a mark.
+"""
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from labkit import device as machine
 from labkit.checks import evaluation
 from labkit.detection.backbone import Backbone
 from labkit.detection.boxes import soft_nms
@@ -47,6 +51,15 @@ def send_model(model):
 IMAGES = [torch.rand(1, 40, 56), torch.rand(1, 48, 40)]
 BOXES = torch.tensor([[2.0, 3, 20, 30], [10, 8, 36, 34]])
 TARGETS = [{"boxes": BOXES, "labels": torch.tensor([1, 2])}, {"boxes": BOXES[:1], "labels": torch.tensor([2])}]
+
+
+def test_numbers_are_compared_in_float32():
+    """What conftest.py sets for every test in this folder."""
+    assert machine.precision("cpu") == "fp32"
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.is_autocast_enabled("cpu")
+    fine = torch.tensor([[1.0, 2.0**-20]])  # bf16 has 8 bits, TF32 11
+    assert (fine @ torch.ones(2, 1)).item() == 1 + 2.0**-20
 
 
 def test_the_emulation_refuses_what_the_device_refuses():

@@ -52,10 +52,22 @@ def never(outputs, targets):
         ({"device": "tpu"}, "device must be one of"),
         ({"mode": "best"}, "mode must be 'min', 'max' or None, got 'best'"),
         ({"steps": []}, "steps must be an empty dict"),
+        ({"model": nn.Linear}, r"model must be an nn.Module, got the class Linear; write Linear\(\)"),
+        ({"model": never}, "model must be an nn.Module, got <function"),
+        ({"loss": nn.MSELoss}, r"loss must be a function, or None, got the class MSELoss; write MSELoss\(\)"),
+        ({"loss": "mse"}, "loss must be a function, or None, got 'mse'; write a function's name, without quotes"),
+        ({"validate": {"auc": 1}}, "validate must be a function, or None, got {'auc': 1}"),
+        ({"monitor": 3}, "monitor must be the name of a figure, got 3; write it between quotes"),
+        ({"optimizer": torch.optim.SGD}, r"optimizer must be one of torch.optim, got the class SGD; write SGD\(model"),
+        ({"optimizer": "adam"}, "optimizer must be one of torch.optim, got str"),
         (
             {"checkpoint": "~nobody-of-that-name/a"},
-            "checkpoint must be in a folder there is, got ~nobody-of-that-name/a",
+            "checkpoint must be a file in a folder there is, got '~nobody-of-that-name/a': .* without ~",
         ),
+        ({"checkpoint": 3}, "checkpoint must be a file in a folder there is, got 3: .* write it between quotes"),
+        ({"checkpoint": "a\0b"}, "a zero byte in it"),
+        ({"checkpoint": ""}, "checkpoint must be a file, got the folder ."),
+        ({"checkpoint": f"{__file__}/a"}, "checkpoint .* must be in a folder, got none .*; name another place"),
     ],
 )
 def test_wrong_arguments_are_told_with_a_cure(options, message):
@@ -99,3 +111,9 @@ def test_a_scheduler_of_another_optimizer_is_refused():
     scheduler = torch.optim.lr_scheduler.ConstantLR(another)
     with pytest.raises(ValueError, match="scheduler must be made with this optimizer"):
         quick(model=model, optimizer=optimizer, scheduler=scheduler)
+
+
+def test_a_folder_for_reading_only_is_told_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("labkit.training.arguments.os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="must be in a folder that can be written, got another; name another place"):
+        quick(loss=never, checkpoint=tmp_path / "deep" / "a.safetensors")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from trainings import BATCHES, Detector, detector_batches, quick
 
 from labkit.training.losses import count_samples
@@ -65,3 +66,17 @@ def test_the_losses_of_a_detector_have_names_of_their_own_and_are_scalars(losses
 
 def test_batches_may_be_lists_as_well():
     assert len(quick(loader=[list(batch) for batch in BATCHES])["loss"]) == 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, targets: nn.functional.mse_loss(outputs, targets).detach(),
+        lambda outputs, targets: torch.tensor(nn.functional.mse_loss(outputs, targets).item()),
+        lambda outputs, targets: (outputs.argmax(1) != 0).float().mean(),
+        lambda outputs, targets: torch.tensor(1),
+    ],
+)
+def test_a_loss_that_says_nothing_of_the_weights_is_refused(loss):
+    with pytest.raises(ValueError, match="the loss must depend on the weights, got a number without a gradient; "):
+        quick(loss=loss)

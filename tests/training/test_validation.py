@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from trainings import Detector, detector_batches, quick
+from trainings import BATCHES, Detector, detector_batches, quick
 
 from labkit.training.losses import BatchLoss
 from labkit.training.validation import direction, validation
@@ -59,6 +59,46 @@ def test_a_name_that_does_not_tell_the_direction_is_asked_about(name):
     with pytest.raises(ValueError, match="mode must say whether the lowest or the highest"):
         quick(validate=lambda model: {name: 1.0})
     assert len(quick(validate=lambda model: {name: 1.0}, mode="min")[name]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"monitor": "score", "validate": lambda model: {}},
+            "mode must say whether the lowest or the highest 'score' is best",
+        ),
+        ({"monitor": "mean", "validate": lambda model: {}}, "mode must say"),
+        (
+            {"monitor": "count", "validate": lambda model: {}, "loss": None},
+            "mode must say",
+        ),  # of the model's or of validate's
+        ({"monitor": "auc"}, "monitor must be one of loss, got 'auc'; or leave it out"),
+        ({"monitor": "auc", "validation_loader": BATCHES}, "monitor must be one of loss, val_loss, got 'auc'"),
+        ({"monitor": "val_loss"}, "monitor must be one of loss, got 'val_loss'"),
+    ],
+)
+def test_what_is_monitored_is_asked_about_before_the_first_step(options, message):
+    class Untouched(list):
+        def __iter__(self):
+            raise AssertionError("a step was made")
+
+    with pytest.raises(ValueError, match=message):
+        quick(loader=Untouched(BATCHES), **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"monitor": "score", "mode": "max"},
+        {"monitor": "score AUC"},
+        {"monitor": "loss"},
+        {"monitor": "val_loss", "validation_loader": BATCHES},
+    ],
+)
+def test_what_is_told_trains(options):
+    history = quick(validate=lambda model: {"score": 1.0, "score AUC": 0.5}, **options)
+    assert history["score"] == [1.0]
 
 
 def test_of_the_figures_by_class_their_mean_is_watched():

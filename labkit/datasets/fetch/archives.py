@@ -22,6 +22,7 @@ MAX_RATIO = 200  # bytes unpacked per byte packed; images reach 10, text 20, a b
 OTHER_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # in a zip; Python's bzip2 unpacks 575 MB in one read of 350 bytes
 BAD_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # no disk could hold them
+CURE = "take the archive that the set's own page offers"
 MAX_HEADER = 16 << 20  # bytes; no single read needs more, a tar header that asks for more is a bomb
 
 
@@ -55,7 +56,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int = 10_0
             folders |= {name, *name.parents} if member.content is None else set(name.parents)
             files += member.content is not None
             if files + len(folders) > max_files + 1 or written + member.size > limit:  # one is the folder itself
-                raise ValueError(f"more than {max_files} files and folders or {limit:,} bytes come out of it, a bomb")
+                raise ValueError(
+                    f"expected at most {max_files} files and folders and {limit:,} bytes, got more out of it, a bomb"
+                )
             target = folder / name
             if member.content is None:
                 target.mkdir(parents=True, exist_ok=True)
@@ -75,11 +78,13 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int = 10_0
     ) as error:
         raise ValueError(f"{archive}: torn, or no archive ({error}); fetch it again") from error
     except (ValueError, NotImplementedError) as error:  # NotImplementedError: a form of zip Python does not know
-        raise ValueError(f"{archive}: not unpacked: {error}") from error
+        raise ValueError(f"{archive}: not unpacked: {error}; {CURE}") from error
     except OSError as error:
         if error.errno not in BAD_NAMES:
             raise
-        raise ValueError(f"{archive}: not unpacked: a name in it cannot be a file's ({error.strerror})") from error
+        raise ValueError(
+            f"{archive}: not unpacked: expected names of files, got one that cannot be ({error.strerror}); {CURE}"
+        ) from error
 
 
 def _members(archive: Path, limit: int) -> Iterator[Member]:
@@ -93,10 +98,10 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             if info.is_dir():
                 yield Member(info.filename, 0, None)
             elif mode not in (0, stat.S_IFREG) or info.flag_bits & 1:
-                raise ValueError(f"{info.filename!r} is a link, a device or encrypted")
+                raise ValueError(f"expected plain files, got {info.filename!r}, a link, a device or encrypted")
             elif info.compress_type not in METHODS:
                 packed_by = OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
-                raise ValueError(f"{info.filename!r} is packed by {packed_by}; expected stored or deflate")
+                raise ValueError(f"expected files stored or deflated, got {info.filename!r} packed by {packed_by}")
             else:
                 with file.open(info) as content:
                     yield Member(info.filename, info.file_size, content)
@@ -110,7 +115,7 @@ def _tar_members(archive: Path, limit: int) -> Iterator[Member]:
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as file:  # tarfile needs no more than it has
             for info in file:
                 if not (info.isreg() or info.isdir()) or info.issparse():
-                    raise ValueError(f"{info.name!r} is a link, a device or another special file")
+                    raise ValueError(f"expected plain files, got {info.name!r}, a link, a device or the like")
                 yield Member(info.name, info.size, file.extractfile(info) if info.isreg() else None)
         while stream.read(CHUNK):  # to the very end, where gzip keeps its checksum and tarfile does not look
             pass
@@ -119,7 +124,7 @@ def _tar_members(archive: Path, limit: int) -> Iterator[Member]:
 def _safe(name: str) -> PurePosixPath:
     path, windows = PurePosixPath(name), PureWindowsPath(name)
     if windows.drive or windows.root or ".." in windows.parts or "\0" in name or "\\" in name:
-        raise ValueError(f"{name!r} leads out of the folder")
+        raise ValueError(f"expected names inside the folder, got {name!r}, which leads out of the folder")
     return path
 
 

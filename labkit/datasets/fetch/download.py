@@ -15,7 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from labkit.datasets.arguments import user_path
 from labkit.datasets.cache import cache_dir
 from labkit.datasets.fetch.archives import unpack
 from labkit.datasets.fetch.registry import SETS, RealSet, file_sha256
@@ -31,6 +30,7 @@ from labkit.datasets.fetch.workspace import (
     remove_leftovers,
     space_sentence,
 )
+from labkit.files import user_path
 
 MANIFEST = "manifest.json"
 ROOM = 2  # times the known size, which may be an estimate: more than that is another file
@@ -52,7 +52,7 @@ def fetch(name: str, *, archive: str | Path | None = None, folder: str | Path | 
         ValueError: the archive is not the right one, torn or hostile.
     """
     if name not in SETS:
-        raise ValueError(f"expected one of {', '.join(SETS)}, got {name!r}")
+        raise ValueError(f"expected one of {', '.join(SETS)}, got {name!r}; labkit data list describes them")
     known = SETS[name]
     folder = cache_dir() / name if folder is None else user_path(folder)
     archive = None if archive is None else user_path(archive)
@@ -80,7 +80,7 @@ def _fetch_alone(name: str, archive: Path | None, folder: Path) -> Path:
         try:
             source = _download(name, known, folder.parent, Path(scratch)) if archive is None else archive
             if not source.is_file():
-                raise FileNotFoundError(f"{source}: expected the archive of {name}, found no file")
+                raise FileNotFoundError(f"{source}: expected the archive of {name}, got no file; check the path")
             ready = _unpack_checked(known, source, Path(scratch), fetched=archive is None)
             if folder.exists():
                 folder.rename(Path(scratch) / "damaged")

@@ -25,6 +25,8 @@ MIAS_DIGEST = "ad4a689a5da89f2aa74340a57889d45d03227d4474141a1d1c317c17f61a5469"
 _UNMEASURED = (8, 12, 13, 14, 16, 19, 23, 26, 29, 30, 41, 45, 48, 51, 61, 70, 73, 83, 84, 88, 97, 100, 104,
                105, 109, 120, 121, 123, 127, 139, 144, 147, 148)
 # fmt: on
+AGAIN = "move the folder away, and run labkit data get, or take the archive that the set's own page offers"
+BY_HAND = "labkit data list says where they are"
 FILM_BYTES = 1_048_593  # a header of 17 bytes and 1024 x 1024 pixels
 
 
@@ -66,9 +68,13 @@ def check_bccd(folder: Path) -> str:
     wanted = lists + [f"Annotations/{name}.xml" for name in names] + [f"JPEGImages/{name}.jpg" for name in names]
     absent = [name for name in wanted if not (folder / name).is_file()]
     if absent:
-        raise ValueError(f"{folder}: expected the blood cells of BCCD, but {len(absent)} files lack, as {absent[0]}")
+        raise ValueError(
+            f"{folder}: expected the blood cells of BCCD, but {len(absent)} files lack, as {absent[0]}; {AGAIN}"
+        )
     if digest(folder, wanted) != BCCD_DIGEST:
-        raise ValueError(f"{folder}: expected the train and val images of BCCD 1.0, got others (the SHA-256 differs)")
+        raise ValueError(
+            f"{folder}: expected the train and val images of BCCD 1.0, got others (the SHA-256 differs); {AGAIN}"
+        )
     return f"content: all {len(wanted)} files of train and val have the known SHA-256"
 
 
@@ -82,14 +88,14 @@ def check_mini_mias(folder: Path) -> str:
     torn = [name for name in films if (folder / name).stat().st_size != FILM_BYTES]
     if torn or not films:
         what = f"{torn[0]} with {(folder / torn[0]).stat().st_size:,}" if torn else "no mdbNNN.pgm"
-        raise ValueError(f"{folder}: expected films of {FILM_BYTES:,} bytes each, got {what}; fetch the set again")
+        raise ValueError(f"{folder}: expected films of {FILM_BYTES:,} bytes each, got {what}; {AGAIN}")
     patients = (patient for patient in range(1, 162) if patient not in _UNMEASURED)
     measured = [f"mdb{film:03d}.pgm" for patient in patients for film in (2 * patient - 1, 2 * patient)]
     told = "; ".join(info_problems(folder / "Info.txt")) or "Info.txt is the official one"
     if not set(measured) <= set(films):
         return f"content: {told}; {len(films)} of 322 films, sizes only, too few to compare their SHA-256"
     if digest(folder, measured) != MIAS_DIGEST:
-        raise ValueError(f"{folder}: expected the films of mini-MIAS, got altered ones (the SHA-256 differs)")
+        raise ValueError(f"{folder}: expected the films of mini-MIAS, got altered ones (the SHA-256 differs); {AGAIN}")
     return f"content: {told}; {len(films)} of 322 films, {len(measured)} of them with the known SHA-256"
 
 
@@ -101,10 +107,10 @@ def check_luna16(folder: Path) -> str:
     """
     absent = [name for name in LUNA16_FILES if not (folder / name).is_file()]
     if absent:
-        raise ValueError(f"{folder}: expected {', '.join(LUNA16_FILES)}, but {', '.join(absent)} lack")
+        raise ValueError(f"{folder}: expected {', '.join(LUNA16_FILES)}, but {', '.join(absent)} lack; {BY_HAND}")
     if digest(folder, LUNA16_FILES) != LUNA16_DIGEST:
         raise ValueError(
-            f"{folder}: expected the four files of DeepLung, got others of that name (the SHA-256 differs)"
+            f"{folder}: expected the four files of DeepLung, got others of that name (the SHA-256 differs); {BY_HAND}"
         )
     return "content: all 4 files have the known SHA-256"
 

@@ -3,7 +3,10 @@
 films       mammograms with lesions            anatomy     a breast, and the detector that films it
 regions     squares with one mass each         texture     power-law fields, and the slope of a spectrum
 patches     squares, every other with a mass   lesions     their shapes and their contrast
-                                               placement   where they go
+chest       X-rays of chests                   placement   where they go
+ct          slices of chest and abdomen
+
+`chest` and `ct` are for denoising: import them by their own names, `from labkit.datasets.phantoms import ct`.
 """
 
 from labkit.datasets.phantoms.films import (

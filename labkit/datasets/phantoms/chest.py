@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 from torch import Tensor
 
+from labkit.datasets.arguments import whole_number
 from labkit.datasets.phantoms.texture import power_law_field
 
 FIELD_MM = 300.0
@@ -49,12 +50,9 @@ def chest_films(count: int, *, size: int = 256, seed: int = 0) -> ChestFilms:
         >>> films.images.shape, sorted(films.masks)
         (torch.Size([2, 1, 64, 64]), ['clavicles', 'heart', 'lungs', 'ribs', 'spine'])
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}; ask for one film or more")
-    if size < 64:
-        raise ValueError(f"size must be at least 64, got {size}; make the film larger")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
+    count = whole_number(count, "count", least=1, cure="ask for one film or more")
+    size = whole_number(size, "size", least=64, cure="make the film larger")
+    seed = whole_number(seed, "seed", least=0, cure="take 0 or more")
     drawn = [_film(size, np.random.default_rng([seed, i])) for i in range(count)]
     images = torch.from_numpy(np.stack([image for image, _ in drawn]))[:, None]
     masks = {name: torch.from_numpy(np.stack([found[name] for _, found in drawn])) for name in MASKS}

@@ -44,7 +44,7 @@ class _Canvas:
 
     def depth(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         half: tuple[float, float],
         *,
         turn: float = 0.0,
@@ -52,7 +52,7 @@ class _Canvas:
         rough: float = 0.0,
     ) -> ndarray:
         """mm from the edge inwards of a turned, rounded box (power 2: an ellipse); negative outside, near the edge."""
-        dx, dy = self.x - centre[0], self.y - centre[1]
+        dx, dy = self.x - center[0], self.y - center[1]
         if rough:
             dx, dy = dx + rough * self.wobble[0], dy + rough * self.wobble[1]
         cos, sin = np.cos(turn), np.sin(turn)
@@ -94,7 +94,7 @@ def ct_slices(count: int, *, size: int = 512, seed: int = 0) -> CTSlices:
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}; ask for one slice or more")
     if size < 64 or size % 4:
-        raise ValueError(f"size must be a multiple of 4, at least 64, got {size}")
+        raise ValueError(f"size must be a multiple of 4, at least 64, got {size}; take 128")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
     drawn = [_slice(size, np.random.default_rng([seed, i]), chest=i % 2 == 0) for i in range(count)]
@@ -215,9 +215,9 @@ def _blob(canvas: _Canvas, room: ndarray, radius: float, hu: float, mask: str) -
     places = np.argwhere(room)
     if len(places):
         row, column = places[canvas.generator.integers(len(places))]
-        centre = float(canvas.x[0, column]), float(canvas.y[row, 0])
+        center = float(canvas.x[0, column]), float(canvas.y[row, 0])
         turn, flat = canvas.generator.uniform(0, np.pi), canvas.generator.uniform(0.7, 1)
-        depth = canvas.depth(centre, (radius, radius * flat), turn=turn, rough=0.12 * radius)
+        depth = canvas.depth(center, (radius, radius * flat), turn=turn, rough=0.12 * radius)
         canvas.lay(np.where(room, depth, -1), hu, mask)
 
 
@@ -246,9 +246,9 @@ def _ribs(canvas: _Canvas, wide: float, deep: float) -> None:
     angles = [angle for angle in np.linspace(0.12, np.pi - 0.12, 7) if abs(angle - np.pi / 2) > 0.4]
     pieces = [angle + generator.normal(0, 0.05) for angle in angles]
     for angle in [*pieces, *(-a for a in pieces if 0.3 < a < 2.84)]:
-        centre = wide * np.cos(angle), deep * np.sin(angle)
+        center = wide * np.cos(angle), deep * np.sin(angle)
         along = np.arctan2(deep * np.cos(angle), -wide * np.sin(angle))
-        rib = canvas.depth(centre, (generator.uniform(9, 18), 4.0), turn=along + generator.normal(0, 0.06), rough=0.8)
+        rib = canvas.depth(center, (generator.uniform(9, 18), 4.0), turn=along + generator.normal(0, 0.06), rough=0.8)
         canvas.lay(rib, BONE, "bones")
         canvas.lay(rib - 1.6, MARROW)
         canvas.uncover(rib, "lungs", "vessels", "organs", "nodules")

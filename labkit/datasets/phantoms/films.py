@@ -64,7 +64,7 @@ class Mammograms(Dataset):
         if not len(images) == len(targets) == len(patients):
             raise ValueError(
                 "expected one target and one patient an image, got "
-                f"{len(images)} images, {len(targets)} targets, {len(patients)} patients"
+                f"{len(images)} images, {len(targets)} targets, {len(patients)} patients; index all three together"
             )
         self.images, self.targets, self.patients = images, targets, patients
         self.pixel_mm = FILM_MM / images.shape[-2]

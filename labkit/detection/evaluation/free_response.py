@@ -142,6 +142,9 @@ def froc_marks(
         >>> marks[0].lesions.tolist(), marks[0].false_positives.tolist()
         ([0.75], [0.25])
     """
+    if not callable(hit) or hit in (hit_iou, hit_center_in_box, hit_center_distance):
+        got = getattr(hit, "__name__", repr(hit))
+        raise ValueError(f"hit must be a rule, got {got}; call what makes it: hit=hit_iou(0.1), hit_center_in_box()")
     with_labels = [] if label is None else ["labels"]
     detections, targets = check_records(
         detections, targets, detection_keys=["scores", *with_labels], target_keys=with_labels
@@ -165,6 +168,9 @@ def _image_marks(image: int, detection: Record, target: Record, hit: HitRule, la
         hits = hit(detection, target)  # (D, T)
     except ValueError as error:
         raise ValueError(f"image {image}: {error}") from error
+    if not isinstance(hits, Tensor):
+        got = type(hits).__name__
+        raise ValueError(f"hit must return a bool tensor for image {image}, got {got}; write torch.as_tensor(...)")
     scores = detection["scores"]
     # what only the rule reads says nothing of how many truths there are
     truths = next((len(target[key]) for key in KEYS if key in target), hits.shape[1] if hits.ndim == 2 else 0)

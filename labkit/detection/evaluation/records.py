@@ -11,7 +11,7 @@ scores     (N,) float (detections)         iscrowd    (N,) bool or 0/1, a region
 Other keys are handed on as they are (tensors on the CPU): a hit rule of one's own may read them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ Record = dict[str, Tensor]
 _FLOATS = ("boxes", "centers", "scores", "diameters")
 _FLAGS = ("iscrowd", "excluded")
 KEYS = (*_FLOATS, "labels", *_FLAGS)
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch joins them with no other type
 _CURES = {
     "boxes": "give (N, 4), and (0, 4) for an image without any",
     "centers": "give (N, 2) or (N, 3), and (0, 2) or (0, 3) for an image without any",
@@ -65,6 +66,10 @@ def check_records(
 
 
 def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -> list[Record]:
+    for image, record in enumerate(records):
+        if not isinstance(record, dict):
+            got = type(record).__name__
+            raise ValueError(f"{name}[{image}] must be a dict of tensors, one an image, got {got}; write [record]")
     keys = [key for key in KEYS if key in required or any(key in record for record in records)]
     for image, record in enumerate(records):
         rows = {key: _check_shape(f'{name}[{image}]["{key}"]', key, record) for key in keys}
@@ -74,10 +79,14 @@ def _check_list(name: str, records: Sequence[Record], required: Sequence[str]) -
     for key in keys if records else []:
         parts = [record[key] for record in records]
         _check_dimensions(name, key, parts)
+        parts = [part.long() if part.dtype in _UNSIGNED else part for part in parts]
         flat = torch.cat(parts).detach().cpu()  # all images at once: one check, one copy from a GPU
-        flat = flat.double() if key in _FLOATS else flat.bool() if key in _FLAGS else flat.long()
+        if flat.is_complex():
+            raise ValueError(f'{name}[…]["{key}"] must be real numbers, got {flat.dtype}; write .real')
+        flat = flat.double() if key in _FLOATS or key in _FLAGS else flat.long()
         lengths = [len(part) for part in parts]
         _check_values(name, key, flat, lengths)
+        flat = flat.bool() if key in _FLAGS else flat
         for new, part in zip(checked, flat.split(lengths), strict=True):
             new[key] = part
     for new, record in zip(checked, records, strict=True):
@@ -113,48 +122,30 @@ def _check_shape(where: str, key: str, record: Record) -> int:
 
 def _check_values(name: str, key: str, flat: Tensor, lengths: list[int]) -> None:
     if key in _FLOATS:
-        finite = flat.isfinite()
-        _refuse(
-            ~(finite.all(1) if flat.ndim == 2 else finite),
-            name,
-            key,
-            flat,
-            lengths,
-            "be finite",
-            "look for a division by zero in the model",
-        )
-    if key == "boxes" and name == "targets":
-        _refuse(
-            (flat[:, 2:] <= flat[:, :2]).any(1),
-            name,
-            key,
-            flat,
-            lengths,
-            "have x1 < x2 and y1 < y2",
-            "correct or drop that annotation",
-        )
-    elif key == "boxes":  # a regressor may shrink a box to nothing; it then overlaps nothing
-        _refuse(
-            (flat[:, 2:] < flat[:, :2]).any(1),
-            name,
-            key,
-            flat,
-            lengths,
-            "have x1 <= x2 and y1 <= y2",
-            "are they x1 y1 x2 y2?",
-        )
-    elif key == "diameters":
-        _refuse(
-            flat <= 0,
-            name,
-            key,
-            flat,
-            lengths,
-            "be positive",
-            "give findings without a size one by convention",
-        )
-    elif key == "labels":
-        _refuse(flat < 0, name, key, flat, lengths, "not be negative", "0 is background, classes count from 1")
+        finite = flat.isfinite().all(1) if flat.ndim == 2 else flat.isfinite()
+        _refuse(~finite, name, key, flat, lengths, "be finite", "look for a division by zero in the model")
+    # a regressor may shrink a box to nothing, which then overlaps nothing; a truth must have an area
+    rule = _RULES.get(f"{name} {key}") or _RULES.get(key)
+    if rule:
+        is_bad, expected, cure = rule
+        _refuse(is_bad(flat), name, key, flat, lengths, expected, cure)
+
+
+_RULES: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {  # what is wrong, what must be, what to do
+    "targets boxes": (
+        lambda boxes: (boxes[:, 2:] <= boxes[:, :2]).any(1),
+        "have x1 < x2 and y1 < y2",
+        "correct or drop that annotation",
+    ),
+    "detections boxes": (
+        lambda boxes: (boxes[:, 2:] < boxes[:, :2]).any(1),
+        "have x1 <= x2 and y1 <= y2",
+        "are they x1 y1 x2 y2?",
+    ),
+    "diameters": (lambda sizes: sizes <= 0, "be positive", "give findings without a size one by convention"),
+    "labels": (lambda labels: labels < 0, "not be negative", "0 is background, classes count from 1"),
+    **dict.fromkeys(_FLAGS, (lambda flags: (flags != 0) & (flags != 1), "be bool, or 0 and 1", "write flags > 0")),
+}
 
 
 def _refuse(bad: Tensor, name: str, key: str, flat: Tensor, lengths: list[int], expected: str, cure: str) -> None:

@@ -215,8 +215,8 @@ def _check(image: Tensor, count: int, examples: Tensor) -> Tensor:
         )
     boxes = examples.float().cpu()
     sides = boxes[:, 2:] - boxes[:, :2]
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return torch.cat([centres, sides.prod(1, keepdim=True).sqrt(), (sides[:, 1:] / sides[:, :1]).log()], dim=1)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return torch.cat([centers, sides.prod(1, keepdim=True).sqrt(), (sides[:, 1:] / sides[:, :1]).log()], dim=1)
 
 
 def _boxes_of(numbers: Tensor, image: Tensor) -> Tensor:
@@ -225,8 +225,8 @@ def _boxes_of(numbers: Tensor, image: Tensor) -> Tensor:
     half_ratio = (numbers[:, 3] / 2).exp()
     half = torch.stack([numbers[:, 2] / half_ratio, numbers[:, 2] * half_ratio], dim=1) / 2
     half = torch.minimum(half.clamp(min=1), limit / 2)
-    centres = torch.minimum(torch.maximum(numbers[:, :2], half), limit - half)
-    return torch.cat([centres - half, centres + half], dim=1).to(image.device)
+    centers = torch.minimum(torch.maximum(numbers[:, :2], half), limit - half)
+    return torch.cat([centers - half, centers + half], dim=1).to(image.device)
 
 
 def _grid(height: int, width: int, h: float, w: float, places: float) -> Tensor:

@@ -210,8 +210,8 @@ def repeatability(
         check_boxes(boxes, name="boxes of the method")
     after = carry_back(after)
     height, width = original.shape[1:]
-    centres = (after[:, :2] + after[:, 2:]) / 2
-    after = after[((centres >= 0) & (centres <= centres.new_tensor([width, height]))).all(1)]
+    centers = (after[:, :2] + after[:, 2:]) / 2
+    after = after[((centers >= 0) & (centers <= centers.new_tensor([width, height]))).all(1)]
     return _matched(box_iou(before, after)).mean().item()
 
 
@@ -257,8 +257,8 @@ def _rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor, Callable[[Tens
     def carry_back(boxes: Tensor) -> Tensor:
         """Centres turn with the image; a box stays upright and keeps its size."""
         half = (boxes[:, 2:] - boxes[:, :2]) / 2
-        centres = ((boxes[:, :2] + half) - middle.to(boxes)) @ turn.T.to(boxes) + middle.to(boxes)
-        return torch.cat([centres - half, centres + half], dim=1)
+        centers = ((boxes[:, :2] + half) - middle.to(boxes)) @ turn.T.to(boxes) + middle.to(boxes)
+        return torch.cat([centers - half, centers + half], dim=1)
 
     return center_crop(image, view), center_crop(turned[0].clamp(0, 1), view), carry_back
 

@@ -9,7 +9,7 @@ from http_server import serve
 from tiny_set import FILES, all_files, pack
 
 from labkit.datasets import luna16
-from labkit.datasets.fetch import download, registry
+from labkit.datasets.fetch import download, registry, transfer
 
 
 def test_download_check_and_unpack(tiny, archive, cache):
@@ -268,3 +268,40 @@ def test_the_films_by_content(tmp_path):
     (tmp_path / "mdb002.pgm").write_bytes(bytes(10))
     with pytest.raises(ValueError, match=r"got mdb002\.pgm with 10"):
         registry.check_mini_mias(tmp_path)
+
+
+WHOLE = ["tiny/deep/a.bin", "tiny/list.txt", "tiny/manifest.json"]
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["unpack", "file_sha256", "check_space", "remove_leftovers"])
+def test_stopped_at_any_moment_the_same_command_makes_the_set(tiny, archive, cache, capsys, monkeypatch, moment):
+    with serve(archive.read_bytes()) as server:
+        tiny(url=server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(download, moment, interrupt)
+            assert download.main(["get", "tiny", "--yes"]) == 130
+        assert "stopped; the same command goes on" in capsys.readouterr().err
+        assert not all_files(cache)  # no half set, no working folder, no lock that stands in the way
+        assert download.main(["get", "tiny", "--yes"]) == 0
+    assert all_files(cache) == WHOLE
+
+
+def test_stopped_in_the_middle_of_the_download_it_goes_on_from_there(tiny, archive, cache, capsys, monkeypatch):
+    import tqdm
+
+    with serve(archive.read_bytes()) as server:
+        tiny(url=server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(transfer, "CHUNK", 1000)
+            patch.setattr(tqdm.tqdm, "update", interrupt)  # once the first piece is written
+            assert download.main(["get", "tiny", "--yes"]) == 130
+        assert all_files(cache) == [".tiny.zip.part", ".tiny.zip.part.tag"]
+        come = (cache / ".tiny.zip.part").stat().st_size
+        assert come == 1000
+        assert download.main(["get", "tiny", "--yes"]) == 0
+    assert f"bytes={come}-" in server.requests
+    assert all_files(cache) == WHOLE

@@ -1,5 +1,6 @@
 """Phantom chest films: grey values in order, masks where the anatomy is, and that a seed decides."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,8 +74,18 @@ def test_a_film_depends_on_its_seed_and_number_alone(films):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"count": 0}, "count"), ({"size": 63}, "size"), ({"seed": -1}, "seed")]
+    ("options", "message"),
+    [
+        *(({"count": value}, "count must be a whole number of at least 1, got") for value in (0, 2.5, True, "1", None)),
+        *(({"size": value}, "size must be a whole number of at least 64, got") for value in (63, 64.5)),
+        *(({"seed": value}, "seed must be a whole number of at least 0, got") for value in (-1, 1.5)),
+    ],
 )
 def test_bad_input_is_said(options, message):
     with pytest.raises(ValueError, match=message):
         chest_films(**({"count": 1} | options))
+
+
+def test_whole_numbers_of_any_library_will_do():
+    films = chest_films(np.int64(1), size=torch.tensor(64), seed=np.uint8(3))
+    assert torch.equal(films.images, chest_films(1, size=64, seed=3).images)

@@ -19,8 +19,8 @@ def test_regions_hold_one_lesion_of_the_asked_size_off_centre():
     assert (sides[:, 0] != sides[:, 1]).float().mean() > 0.7
     assert boxes.min() >= 0
     assert boxes.max() <= 64
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    assert ((centres - 32).abs().amax(1) > 6).float().mean() > 0.5
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert ((centers - 32).abs().amax(1) > 6).float().mean() > 0.5
     contrast = [contrast_to_noise(image[0].numpy(), box.numpy()) for image, box in zip(images, boxes, strict=True)]
     assert 1.35 < np.median(contrast) < 1.85
 

@@ -188,6 +188,11 @@ def test_hits_by_distance_are_strict_and_take_each_truths_radius():
         ),
         (lambda d, t: torch.zeros(1, 2), points([0], [0.5]), points([0, 9]), r"bool tensor of \(1, 2\) .* image 0"),
         (lambda d, t: torch.zeros(2, 1).bool(), points([0], [0.5]), points([0, 9]), r"got torch.bool of \(2, 1\)"),
+        (lambda d, t: [[True]], points([0], [0.5]), points([0]), "bool tensor for image 0, got list; write torch.as_"),
+        (lambda d, t: np.array([[True]]), points([0], [0.5]), points([0]), "got ndarray; write torch.as_tensor"),
+        (lambda d, t: None, points([0], [0.5]), points([0]), "got NoneType"),
+        (hit_iou, points([0], [0.5]), points([0]), "hit must be a rule, got hit_iou; call what makes it"),
+        (0.1, points([0], [0.5]), points([0]), r"hit must be a rule, got 0.1; call what makes it: hit=hit_iou\(0.1\)"),
     ],
 )
 def test_rules_that_do_not_fit_name_the_image(hit, detection, target, message):

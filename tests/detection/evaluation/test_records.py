@@ -47,6 +47,13 @@ def test_good_records_come_back_in_one_form():
             r'\[1\]\["boxes"\] must have x1 <= x2 .* in row 0; are',
         ),
         ({"boxes": torch.full((2, 4), float("nan"))}, r'\[1\]\["boxes"\] must be finite'),
+        ({"labels": torch.tensor([True, False])}, r'\[1\]\["labels"\] must be integers, got torch.bool'),
+        ({"labels": [1, 2]}, r'\[1\]\["labels"\] must be a tensor, got list'),
+        (
+            {"labels": torch.tensor([1, 2]) + 0j},
+            r'"labels"\] must be real numbers, got torch.complex64|must be integers',
+        ),
+        ({"boxes": torch.zeros(2, 4) + 0j}, r'"boxes"\] must be real numbers, got torch.complex64; write .real'),
     ],
 )
 def test_detections_that_are_refused(changed, message):
@@ -67,6 +74,14 @@ def test_detections_that_are_refused(changed, message):
             r"diameters.* must be positive, got -1.0",
         ),
         ({"boxes": torch.zeros(0, 4), "excluded": torch.zeros(1)}, r"targets\[1\] must have as many rows"),
+        (
+            {"boxes": torch.ones(1, 4).cumsum(1), "excluded": torch.tensor([2])},
+            r'targets\[1\]\["excluded"\] must be bool, or 0 and 1, got 2.0 in row 0; write flags > 0',
+        ),
+        (
+            {"boxes": torch.ones(1, 4).cumsum(1), "iscrowd": torch.tensor([float("nan")])},
+            r'"iscrowd"\] must be bool, or 0 and 1, got nan',
+        ),
     ],
 )
 def test_targets_that_are_refused(target, message):
@@ -99,3 +114,16 @@ def test_other_keys_are_handed_on_as_they_are():
     found, _ = check_records([detection], [{}], detection_keys=["scores"], target_keys=[])
     assert list(found[0]) == ["scores", "masks", "name"]
     assert found[0]["masks"] is not detection["masks"] or found[0]["masks"].equal(detection["masks"])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
+def test_labels_of_any_whole_type_will_do(dtype):
+    records, _ = check(image(labels=torch.tensor([1, 2]).to(dtype)))
+    assert records[1]["labels"].dtype == torch.int64
+    assert records[1]["labels"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("records", [[[1], [2]], [torch.zeros(1, 4)] * 2, ["boxes", "boxes"]])
+def test_what_is_no_dict_is_told(records):
+    with pytest.raises(ValueError, match=r"must be a dict of tensors, one an image, got (list|Tensor|str); write"):
+        check_records(records, records, detection_keys=["boxes"], target_keys=["boxes"])

@@ -20,15 +20,15 @@ IMAGE = torch.rand(3, 60, 90, generator=torch.Generator().manual_seed(0))
 def examples(count=400) -> torch.Tensor:
     """Upright boxes about the middle of an image 60 by 90."""
     draw = torch.Generator().manual_seed(1)
-    centres = torch.tensor([45.0, 30.0]) + torch.tensor([8.0, 4.0]) * torch.randn(count, 2, generator=draw).clamp(-2, 2)
+    centers = torch.tensor([45.0, 30.0]) + torch.tensor([8.0, 4.0]) * torch.randn(count, 2, generator=draw).clamp(-2, 2)
     sides = torch.tensor([12.0, 20.0]) * (0.1 * torch.randn(count, 2, generator=draw)).exp()
-    return torch.cat([centres - sides / 2, centres + sides / 2], dim=1).clamp(min=0).clamp(max=60)
+    return torch.cat([centers - sides / 2, centers + sides / 2], dim=1).clamp(min=0).clamp(max=60)
 
 
 def numbers(boxes):
     sides = boxes[:, 2:] - boxes[:, :2]
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return torch.cat([centres, sides.prod(1, keepdim=True).sqrt(), (sides[:, 1:] / sides[:, :1]).log()], dim=1)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return torch.cat([centers, sides.prod(1, keepdim=True).sqrt(), (sides[:, 1:] / sides[:, :1]).log()], dim=1)
 
 
 def methods():
