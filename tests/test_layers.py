@@ -54,7 +54,7 @@ LAYERS = (
 OUTSIDE = {
     "torch": ["*"],
     "numpy": ["*"],
-    # augment: torchvision mirrors images with their boxes, and loads in a third of a second beside torch
+    # augment: who mirrors boxes trains a detector, which has loaded torchvision; its transforms add a tenth of a second
     "torchvision": ["detection.*", "checks.*", "widgets.*", "device", "datasets.augment"],
     "scipy": ["datasets.*", "detection.*", "denoising.*"],
     "skimage": ["datasets.*", "detection.proposals.*", "denoising.filters"],
