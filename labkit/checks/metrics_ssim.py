@@ -52,7 +52,8 @@ def _draw_pair(case: Case, expected: Tensor, got: Tensor):
 
     pred, target, _ = case.args
     if expected.ndim > 1:
-        return draw_maps(case.what, target, expected, got)
+        brightest = expected.abs().max() / target.abs().max()  # of the gradients: one scale for all
+        return draw_maps(case.what, target * brightest, expected, got)
     worst = int((got.detach() - expected).abs().argmax()) if got.shape == expected.shape else 0
     figure, axes = panels(2, title=case.what)
     low = float(min(pred.min(), target.min()))
