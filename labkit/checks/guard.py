@@ -1,9 +1,10 @@
 """A call that cannot stop the notebook: it ends, its error is caught, and the process is left as it was.
 
-A time limit is an exception raised inside the running code. By a signal where there is one (it also ends a sleep);
-elsewhere, or off the main thread, as an exception that Python delivers at the next bytecode. Code that catches every
-exception catches that one too. So it comes again every second, in a burst: one of them meets the loop between two
-`try`, where nothing catches it. Where none does, the user is told what to do.
+A time limit is an exception raised inside the running code, once that has had so many seconds of the clock *and* of the
+processor: on a busy machine a call that is right may wait long for its turn. By a signal where there is one (it also
+ends a sleep); elsewhere, or off the main thread, as an exception that Python delivers at the next bytecode. Code that
+catches every exception catches that one too. So it comes again every second, in a burst: one of them meets the loop
+between two `try`, where nothing catches it. Where none does, the user is told what to do.
 """
 
 import ctypes
@@ -14,12 +15,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic, process_time
 from typing import Any, TextIO
 
 from labkit.checks.process import kept_as_it_is
 
 AGAIN = 1.0  # seconds from one burst of attempts to stop a call to the next
 BURST = 2000  # attempts, about 0.2 s: a loop that sleeps is outside its `try` for some 1 % of the time
+STARVED = 12  # times the limit may pass by the clock while other programs have the processor
+ASLEEP = 0.02  # a call with a smaller share of the processor does not wait for its turn: it sleeps
 MOST_PRINTED = 10_000  # letters of one call's own output that are shown: a few screens
 DEAF = (
     "The function does not end, and it catches what would stop it. Write `except Exception:` in place of `except:`; "
@@ -46,7 +50,7 @@ def guarded(call: Callable[[], Any], *, seconds: float, most_printed: int = MOST
 
     Args:
         call: takes nothing.
-        seconds: after them `TimeUp` is the error.
+        seconds: after them `TimeUp` is the error; of the processor, as long as other programs have it meanwhile.
         most_printed: letters of its output that are shown.
 
     Example:
@@ -94,12 +98,20 @@ class _Alarm:
     def __init__(self, seconds: float, output: TextIO) -> None:
         self.seconds, self.output = seconds, output
         self.over, self.rings = False, 0
+        self.begun, self.used_before = monotonic(), process_time()
 
     def start(self) -> None:
         raise NotImplementedError
 
     def stop(self) -> None:
         raise NotImplementedError
+
+    def patience(self) -> float:
+        """Seconds to wait on for a call that had too little of the processor so far; 0 when its time is up."""
+        passed, used = monotonic() - self.begun, process_time() - self.used_before
+        if self.rings or used >= self.seconds or used < ASLEEP * passed or passed >= STARVED * self.seconds:
+            return 0
+        return max(self.seconds - used, 0.01)
 
     def ring(self) -> float:
         """Count one attempt; the seconds to the next."""
@@ -128,8 +140,11 @@ class _SignalAlarm(_Alarm):
         signal.signal(signal.SIGALRM, self.handler)
 
     def _handle(self, *_: Any) -> None:
-        if not self.over:
-            signal.setitimer(signal.ITIMER_REAL, self.ring(), AGAIN)
+        if self.over:
+            return
+        wait = self.patience()
+        signal.setitimer(signal.ITIMER_REAL, wait or self.ring(), AGAIN)
+        if not wait:
             raise TimeUp
 
 
@@ -150,6 +165,9 @@ class _ThreadAlarm(_Alarm):
     def _watch(self) -> None:
         wait = self.seconds
         while not self.done.wait(wait):
+            wait = self.patience()
+            if wait:
+                continue
             with self.lock:
                 if not self.over:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(self.target, ctypes.py_object(TimeUp))

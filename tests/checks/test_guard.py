@@ -190,3 +190,47 @@ def test_a_closed_or_removed_output_is_put_back(capsys):
     guarded(shuts, seconds=5)
     print("still here")
     assert capsys.readouterr().out == "still here\n"
+
+
+def late(seconds):
+    """Right, and slow by the clock: it waits for its turn."""
+    end = time.monotonic() + seconds
+
+    def call():
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    return call
+
+
+def off_the_main_thread(call):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+HERE = [lambda call: call(), off_the_main_thread]
+
+
+@pytest.mark.parametrize("where", HERE)
+def test_a_call_that_waits_for_a_busy_machine_is_given_its_time(monkeypatch, where):
+    monkeypatch.setattr(guard, "process_time", lambda: 0.2 * time.monotonic())  # others have four fifths of it
+    assert where(lambda: guarded(late(0.6), seconds=0.2)).value == "done"
+
+
+@pytest.mark.parametrize("where", HERE)
+@pytest.mark.parametrize(("share", "least"), [(0.2, 0.9), (0.03, 2.3)])
+def test_an_endless_one_ends_all_the_same(monkeypatch, where, share, least):
+    monkeypatch.setattr(guard, "process_time", lambda: share * time.monotonic())
+    start = time.monotonic()
+    assert isinstance(where(lambda: guarded(endless, seconds=0.2)).error, TimeUp)
+    assert least < time.monotonic() - start
+
+
+def test_a_call_that_sleeps_waits_for_nobody(monkeypatch):
+    monkeypatch.setattr(guard, "process_time", lambda: 0.001 * time.monotonic())
+    monkeypatch.setattr(guard, "STARVED", 10_000)  # were it taken for one that waits, it would sleep to its end
+    assert isinstance(guarded(lambda: time.sleep(5), seconds=0.2).error, TimeUp)
