@@ -103,5 +103,5 @@ def test_the_patterns_of_the_package_name_every_file_of_weights():
     project = tomllib.loads((RECIPES.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["labkit"]
     names = [f"{FOLDER.name}/{path.name}" for path in FOLDER.iterdir() if path.is_file()]
-    assert len(names) == 12
+    assert len(names) == 14
     assert [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)] == []
