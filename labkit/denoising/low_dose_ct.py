@@ -51,7 +51,7 @@ def to_hu(units: Tensor) -> Tensor:
     return units * (high - low) + (low + high) / 2
 
 
-class Generator(nn.Sequential):
+class Generator(nn.Module):
     """Eight 3 x 3 convolutions of 32 channels; what they give is added to the slice.
 
     The paper's generator gives the slice itself. To add is to begin with the noisy slice instead of with nothing: a
@@ -65,17 +65,18 @@ class Generator(nn.Sequential):
 
     def __init__(self, depth: int = 8, width: int = 32) -> None:
         """Build the convolutions; the last begins at zero, "nothing is noise"."""
+        super().__init__()
         widths = [1, *[width] * (depth - 1), 1]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-        super().__init__(*layers[:-1])
-        for parameter in self[-1].parameters():
+        self.layers = nn.Sequential(*layers[:-1])
+        for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, units: Tensor) -> Tensor:
         """(B, 1, H, W) denoised, of noisy slices, both in window units."""
-        return units + super().forward(units.contiguous(memory_format=torch.channels_last))
+        return units + self.layers(units.contiguous(memory_format=torch.channels_last))
 
 
 class Critic(nn.Module):

@@ -54,7 +54,7 @@ def test_units_and_back():
 
 def test_the_generator_is_the_papers_and_begins_as_nothing_is_noise():
     generator = Generator()
-    convolutions = [layer for layer in generator if isinstance(layer, nn.Conv2d)]
+    convolutions = [layer for layer in generator.layers if isinstance(layer, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(1, 32), *[(32, 32)] * 6, (32, 1)]
     assert all(c.kernel_size == (3, 3) for c in convolutions)
     slices = noise(2, 1, 13, 9)
@@ -135,7 +135,7 @@ def test_the_losses_of_the_first_gans_are_cross_entropies():
 def pair(**options):
     torch.manual_seed(0)
     generator = Generator(3, 4)
-    nn.init.normal_(generator[-1].weight, std=0.1)
+    nn.init.normal_(generator.layers[-1].weight, std=0.1)
     return AdversarialPair(generator, Critic(36, widths=(4,) * 6, full=8), **options)
 
 
@@ -198,7 +198,7 @@ def test_feature_loss_looks_and_does_not_learn():
 def test_denoise_does_not_depend_on_the_batch(monkeypatch):
     monkeypatch.setenv("LABKIT_PRECISION", "fp32")
     generator = Generator(3, 4)
-    nn.init.normal_(generator[-1].weight, std=0.1)
+    nn.init.normal_(generator.layers[-1].weight, std=0.1)
     slices = 100 * noise(5, 1, 20, 24)
     torch.testing.assert_close(denoise(generator, slices, batch=2), denoise(generator, slices, batch=5))
 
