@@ -15,4 +15,5 @@ NOTEBOOKS = (
     "08_faster_rcnn",
     "09_mammogram_lab",
     "10_metrics",
+    "13_low_dose_ct",
 )

@@ -32,6 +32,7 @@ LAYERS = (
     ("detection.pretrained", 5),  # the systems with their weights
     ("denoising.filters", 4),
     ("denoising.networks", 4),
+    ("denoising.low_dose_ct", 4),
     ("detection.*", 2),
     ("denoising.*", 2),
     ("training", 3),

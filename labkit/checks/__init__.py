@@ -48,6 +48,9 @@ EXERCISES = {
     "psnr": "metrics",
     "ssim_factors": "metrics",
     "ssim": "metrics_ssim",
+    "photon_counts": "low_dose_ct",
+    "line_integrals": "low_dose_ct",
+    "critic_loss": "low_dose_ct_loss",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

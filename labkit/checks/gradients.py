@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labkit.checks.engine import Case
 
@@ -16,7 +16,10 @@ NO_GRADIENT = "no gradient flows: .item(), .tolist(), float(), .detach() and tor
 
 @dataclass(frozen=True)
 class GradientCase(Case):
-    """A call of which the gradient is compared, with respect to the arguments at the places `of`."""
+    """A call of which the gradient is compared, with respect to the arguments at the places `of`.
+
+    An argument that is a module counts with all its weights.
+    """
 
     of: tuple[int, ...] = (0,)
 
@@ -27,9 +30,14 @@ class GradientCase(Case):
             args[place].requires_grad_()
         with torch.enable_grad():
             result = function(*args, **options)
-            slopes = None if result is None else _slopes(result, [args[place] for place in self.of])
+            slopes = None if result is None else _slopes(result, [value for p in self.of for value in _inputs(args[p])])
         left = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)
         return (slopes[0] if slopes and len(slopes) == 1 else slopes), left, options
+
+
+def _inputs(argument: Any) -> list[Tensor]:
+    """The tensors that an argument's gradient is asked for."""
+    return list(argument.parameters()) if isinstance(argument, nn.Module) else [argument]
 
 
 def _slopes(result: Any, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -9,6 +9,7 @@ moves.
 from labkit.widgets.anchors import anchors_demo
 from labkit.widgets.detector import detector_demo
 from labkit.widgets.distortions import distortions_demo
+from labkit.widgets.dose import dose_demo
 from labkit.widgets.nms import nms_demo
 from labkit.widgets.operating_point import operating_point_demo
 from labkit.widgets.roi import roi_demo
@@ -18,6 +19,7 @@ __all__ = [
     "anchors_demo",
     "detector_demo",
     "distortions_demo",
+    "dose_demo",
     "nms_demo",
     "operating_point_demo",
     "roi_demo",

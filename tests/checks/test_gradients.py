@@ -1,6 +1,7 @@
 """Cases that look at a gradient."""
 
 import torch
+from torch import nn
 
 from labkit.checks.engine import run_check
 from labkit.checks.gradients import NO_GRADIENT, GradientCase, without_gradient
@@ -25,6 +26,16 @@ def test_numbers_without_a_graph_have_no_slope():
     for function in (lambda x, y: x.sum().item(), lambda x, y: (x.detach(), 3.0), lambda x, y: x * y[0].item()):
         slopes = case.call(function)[0]
         assert slopes[1].tolist() == [0, 0, 0]
+
+
+def test_a_module_counts_with_all_its_weights():
+    layer = nn.Linear(2, 1)
+    case = GradientCase("a layer", (layer, torch.tensor([[3.0, 5.0]])))
+    weight, bias = case.call(lambda layer, x: layer(x).sum())[0]
+    assert weight.tolist() == [[3.0, 5.0]]
+    assert bias.tolist() == [1.0]
+    assert case.call(lambda layer, x: layer(x).sum().detach())[0][0].tolist() == [[0.0, 0.0]]
+    assert layer.weight.grad is None
 
 
 def test_it_works_where_gradients_are_switched_off(strict):

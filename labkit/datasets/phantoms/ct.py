@@ -190,12 +190,16 @@ def _abdomen(canvas: _Canvas, wide: float, deep: float) -> None:
     canvas.lay(np.minimum(spleen, inside - 1), 115 + 3 * canvas.wobble[0], "organs")
     stomach = canvas.depth((0.36 * wide, -0.4 * deep), (0.3 * wide, 0.3 * deep), turn=0.4, rough=4)
     canvas.lay(stomach, 45.0)
+    canvas.uncover(stomach, "organs")
     canvas.lay(np.minimum(stomach - 5, -canvas.y - 0.5 * deep), -950.0)
     for side in (-1, 1):
         kidney = canvas.depth((side * 0.45 * wide, 0.5 * deep), (21, 27), turn=side * 0.5, rough=2)
         canvas.lay(kidney + 5, FAT)
+        canvas.uncover(kidney + 5, "organs")
         canvas.lay(kidney, 185.0, "organs")
-        canvas.lay(canvas.depth((side * 0.39 * wide, 0.48 * deep), (8, 11), turn=side * 0.5, rough=2), FAT + 70)
+        sinus = canvas.depth((side * 0.39 * wide, 0.48 * deep), (8, 11), turn=side * 0.5, rough=2)
+        canvas.lay(sinus, FAT + 70)
+        canvas.uncover(sinus, "organs")
     for x, radius, hu in ((9, 10, 175.0), (-16, 11, 150.0)):
         canvas.lay(canvas.depth((x, 0.33 * deep), (radius, radius * 0.9), rough=1), hu, "vessels")
     hepatic = canvas.masks["organs"] & (liver > 4)

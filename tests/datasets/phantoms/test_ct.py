@@ -44,6 +44,13 @@ def test_tissues_have_their_hounsfield_units(slices):
         assert low < float(images[alone[name]].median()) < high
 
 
+def test_what_covers_an_organ_is_no_organ(slices):
+    """Stomach, gas and the fat around a kidney lie over liver and spleen, and are taken off their mask."""
+    organs = slices.masks["organs"] & ~slices.masks["vessels"] & ~slices.masks["nodules"]
+    values = slices.images[1::2, 0][organs[1::2]]
+    assert float((values > 60).float().mean()) > 0.97
+
+
 def test_chest_and_abdomen_in_turn(slices):
     lungs = slices.masks["lungs"].flatten(1).sum(dim=1)
     assert (lungs[::2] > 1000).all()
