@@ -9,6 +9,7 @@ Pixels    300 mm / size, so 1.2 mm at the default 256.
 Masks     lungs, heart, clavicles, ribs, spine: (n, size, size) bool; they overlap, as shadows do.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 from torch import Tensor
 
+from labkit.datasets.cache import cached_arrays
 from labkit.datasets.phantoms.texture import power_law_field
 
 FIELD_MM = 300.0
@@ -25,6 +27,10 @@ MASKS = ("lungs", "heart", "clavicles", "ribs", "spine")
 QUANTA_PER_MM2 = 2e4  # before the body
 ELECTRONIC_SD = 8.0  # in quanta
 BLUR_MM = 0.6  # standard deviation of the detector's point spread
+VERSION = "1"  # of the recipe; a change makes every cached set again
+CACHED_FROM = 20  # films, which take a fifth of a second each; fewer are not worth a file
+THREADS = 2
+WHITE = 65535  # a film has 16 bits
 
 
 class ChestFilms(NamedTuple):
@@ -37,6 +43,8 @@ class ChestFilms(NamedTuple):
 
 def chest_films(count: int, *, size: int = 256, seed: int = 0, noise: bool = True) -> ChestFilms:
     """Frontal chest films, each of another patient. Used in notebook 11.
+
+    From 20 films on they are kept in the cache (`labkit.datasets.cache`).
 
     Args:
         count: number of films.
@@ -58,9 +66,19 @@ def chest_films(count: int, *, size: int = 256, seed: int = 0, noise: bool = Tru
         raise ValueError(f"size must be at least 64, got {size}; make the film larger")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
-    drawn = [_film(size, np.random.default_rng([seed, i]), noise=noise) for i in range(count)]
-    images = torch.from_numpy(np.stack([image for image, _ in drawn]))[:, None]
-    masks = {name: torch.from_numpy(np.stack([found[name] for _, found in drawn])) for name in MASKS}
+
+    def make() -> dict[str, ndarray]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            drawn = list(pool.map(lambda i: _film(size, np.random.default_rng([seed, i]), noise=noise), range(count)))
+        films = {"images": np.stack([np.round(image * WHITE) for image, _ in drawn]).astype(np.uint16)}
+        return films | {name: np.packbits([found[name] for _, found in drawn], axis=-1) for name in MASKS}
+
+    recipe = f"{count}x{size}-seed{seed}{'' if noise else '-smooth'}"
+    stored = (
+        make() if count < CACHED_FROM else cached_arrays(f"chest-{recipe}", make, key=f"version {VERSION}: {recipe}")
+    )
+    images = torch.from_numpy(stored["images"].astype(np.float32))[:, None] / WHITE
+    masks = {name: torch.from_numpy(np.unpackbits(stored[name], axis=-1, count=size).astype(bool)) for name in MASKS}
     return ChestFilms(images, masks, FIELD_MM / size)
 
 

@@ -73,6 +73,20 @@ def test_a_film_depends_on_its_seed_and_number_alone(films):
     assert not torch.equal(chest_films(1, size=128, seed=2).images, again.images[:1])
 
 
+def test_many_films_are_kept_and_come_back_as_they_were(films, monkeypatch, tmp_path):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(chest, "CACHED_FROM", 4)
+    made = chest_films(4, size=128, seed=1)
+    smooth = chest_films(4, size=128, seed=1, noise=False)
+    assert len(list(tmp_path.glob("chest-*.safetensors"))) == 2  # one never stands in for the other
+    monkeypatch.setattr(chest, "_film", None)  # nothing is drawn again
+    kept = chest_films(4, size=128, seed=1)
+    for other in (made, kept):
+        assert torch.equal(other.images, films.images)
+        assert all(torch.equal(other.masks[name], films.masks[name]) for name in MASKS)
+    assert torch.equal(chest_films(4, size=128, seed=1, noise=False).images, smooth.images)
+
+
 def test_without_noise_the_same_films_come_smooth(films):
     smooth = chest_films(4, size=128, seed=1, noise=False)
     assert all(torch.equal(smooth.masks[name], films.masks[name]) for name in MASKS)
