@@ -43,7 +43,7 @@ def denoise_demo(
     Example:
         >>> demo = denoise_demo(torch.full((20, 30), 0.5), {"mean": lambda noisy, sigma: noisy.mean().expand_as(noisy)})
         >>> demo.children[3].value
-        'σ = 25 of 255: noisy 20.4 dB, mean <b>46.0</b> dB; the difference is shown from −0.1 to 0.1'
+        'σ = 25 of 255: noisy 20.0 dB, mean <b>43.9</b> dB; the difference is shown from −0.1 to 0.1'
     """
     image = _checked(clean, denoisers)
     level = round(sigma * GREY_LEVELS)
