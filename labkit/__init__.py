@@ -15,5 +15,6 @@ NOTEBOOKS = (
     "08_faster_rcnn",
     "09_mammogram_lab",
     "10_metrics",
+    "11_networks",
     "13_low_dose_ct",
 )

@@ -13,7 +13,17 @@ import labkit
 
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn")
-IMAGES_AND_NOISE = ("noise", "metrics", "images", "draws", "similarity", "regions", "tomography", "ct_scan")
+IMAGES_AND_NOISE = (
+    "noise",
+    "metrics",
+    "images",
+    "patches",
+    "draws",
+    "similarity",
+    "regions",
+    "tomography",
+    "ct_scan",
+)
 # The first pattern that fits says the layer. A module imports from below, or beside it in its own folder, where
 # a folder inside it counts too: datasets.phantoms and datasets.fetch are in datasets.
 LAYERS = (

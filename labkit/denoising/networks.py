@@ -18,6 +18,26 @@ def conv(in_channels: int, out_channels: int, *, bias: bool = True) -> nn.Conv2d
     return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
 
+def start_orthogonal(network: nn.Module) -> None:
+    """Give each convolution orthogonal weights of gain sqrt(2) and no bias, in place.
+
+    A ReLU halves the power of what passes; this gain keeps it through any number of layers. torch's own start does not:
+    after 150 steps a U-Net is 5 dB behind (notebook 11's networks and patches, sigma 15 and 25).
+
+    Example:
+        >>> layer = conv(4, 8)
+        >>> start_orthogonal(layer)
+        >>> rows = layer.weight.detach().flatten(1)
+        >>> torch.allclose(rows @ rows.T, 2 * torch.eye(8), atol=1e-5)
+        True
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.orthogonal_(module.weight, gain=2**0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class DnCNN(nn.Module):
     """Convolutions of one width without down-sampling; the last one gives the residual, noisy - denoised.
 
@@ -30,6 +50,8 @@ class DnCNN(nn.Module):
         channels: 1 for grey.
         batch_norm: whether the inner convolutions are normalised.
         residual: False predicts the image itself: to compare, it learns slower.
+        scale: what 1 of the last layer stands for in the residual: with about the sigma of the noise it has to give
+            numbers of order 1, and learns faster. It is no weight: load weights into a network of the same scale.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -48,6 +70,7 @@ class DnCNN(nn.Module):
         batch_norm: bool = True,
         *,
         residual: bool = True,
+        scale: float = 1.0,
     ):
         super().__init__()
         if depth < 2 or width < 1 or channels < 1:
@@ -64,23 +87,19 @@ class DnCNN(nn.Module):
         last = conv(width, channels)
         layers.append(last)
         self.layers = nn.Sequential(*layers)
-        self.residual, self.channels = residual, channels
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.orthogonal_(module.weight, gain=2**0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.residual, self.channels, self.scale = residual, channels, scale
+        start_orthogonal(self)
         if residual:
             nn.init.zeros_(last.weight)  # starts as "nothing is noise"
 
     def noise(self, noisy: Tensor) -> Tensor:
         """(B, C, H, W) what the network takes for noise: noisy - denoised."""
-        return self.layers(noisy) if self.residual else noisy - self.layers(noisy)
+        return self.scale * self.layers(noisy) if self.residual else noisy - self.layers(noisy)
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, C, H, W) the denoised images."""
         check_noisy(noisy, self.channels)
-        return noisy - self.layers(noisy) if self.residual else self.layers(noisy)
+        return noisy - self.scale * self.layers(noisy) if self.residual else self.layers(noisy)
 
     @torch.no_grad()
     def load_pairs(self, tensors: list[Tensor]) -> None:
@@ -139,6 +158,7 @@ class DenoisingAutoencoder(nn.Module):
             up = [nn.ConvTranspose2d(wide, narrow, 2, stride=2), nn.ReLU(inplace=True), *up]
         self.encoder = nn.Sequential(*down)
         self.decoder = nn.Sequential(*up, conv(width, channels))
+        start_orthogonal(self)
         self.multiple, self.channels = 2**levels, channels
 
     def forward(self, noisy: Tensor) -> Tensor:
@@ -151,11 +171,14 @@ class DenoisingAutoencoder(nn.Module):
 class UNet(nn.Module):
     """An autoencoder with a way around each halving, so that fine detail need not pass the middle; gives the residual.
 
+    It halves by averages: the maximum of noisy numbers lies above their mean, and the more so the more noise there is.
+
     Args:
         width: channels at full size; they double at each halving.
         levels: how often the size is halved.
         channels: 1 for grey.
         residual: False predicts the image itself.
+        scale: as of `DnCNN`.
 
     Raises:
         ValueError: an argument is below 1.
@@ -165,7 +188,9 @@ class UNet(nn.Module):
         torch.Size([2, 1, 30, 21])
     """
 
-    def __init__(self, width: int = 16, levels: int = 3, channels: int = 1, *, residual: bool = True):
+    def __init__(
+        self, width: int = 16, levels: int = 3, channels: int = 1, *, residual: bool = True, scale: float = 1.0
+    ):
         super().__init__()
         _check_positive(width=width, levels=levels, channels=channels)
         widths = [width * 2**level for level in range(levels + 1)]
@@ -174,9 +199,10 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
         self.merge = nn.ModuleList(_two_convs(2 * a, a) for a in widths[:-1])
         self.last = conv(width, channels)
+        start_orthogonal(self)
         if residual:
-            nn.init.zeros_(self.last.weight)  # starts as "nothing is noise", but for the bias
-        self.multiple, self.channels, self.residual = 2**levels, channels, residual
+            nn.init.zeros_(self.last.weight)  # starts as "nothing is noise"
+        self.multiple, self.channels, self.residual, self.scale = 2**levels, channels, residual, scale
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, C, H, W) the denoised images."""
@@ -186,11 +212,11 @@ class UNet(nn.Module):
         around = []
         for block in self.down:
             around.append(features)
-            features = block(F.max_pool2d(features, 2))
+            features = block(F.avg_pool2d(features, 2))
         for up, merge, kept in zip(reversed(self.up), reversed(self.merge), reversed(around), strict=True):
             features = merge(torch.cat([up(features), kept], dim=1))
         output = self.last(features)[..., :height, :width]
-        return noisy - output if self.residual else output
+        return noisy - self.scale * output if self.residual else output
 
 
 def _two_convs(in_channels: int, out_channels: int) -> nn.Sequential:

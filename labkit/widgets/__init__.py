@@ -7,6 +7,7 @@ moves.
 """
 
 from labkit.widgets.anchors import anchors_demo
+from labkit.widgets.denoise import denoise_demo
 from labkit.widgets.detector import detector_demo
 from labkit.widgets.distortions import distortions_demo
 from labkit.widgets.dose import dose_demo
@@ -17,6 +18,7 @@ from labkit.widgets.selective_search import selective_search_demo
 
 __all__ = [
     "anchors_demo",
+    "denoise_demo",
     "detector_demo",
     "distortions_demo",
     "dose_demo",

@@ -135,6 +135,7 @@ WITHOUT_PICTURE = {
     "multi_task_loss",
     "photon_counts",
     "psnr",
+    "residual_loss",
     "ridge",
     "rpn_head",
     "rpn_loss",

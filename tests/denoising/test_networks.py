@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.denoising.networks import DenoisingAutoencoder, DnCNN, UNet
+from labkit.denoising.networks import DenoisingAutoencoder, DnCNN, UNet, conv, start_orthogonal
 from labkit.training import fit
 
 SMALL = [
@@ -55,11 +55,54 @@ def test_a_few_steps_take_noise_away(make):
 
 
 @pytest.mark.parametrize("make", [SMALL[0], SMALL[1], SMALL[4]])
-def test_a_residual_network_starts_near_the_identity(make):
+def test_a_residual_network_starts_as_nothing_is_noise(make):
     torch.manual_seed(0)
     noisy = torch.rand(1, 1, 16, 16)
+    assert torch.equal(make().eval()(noisy), noisy)
+
+
+def test_an_orthogonal_start_keeps_the_power_of_the_signal():
+    torch.manual_seed(0)
+    layers = [conv(16, 16) for _ in range(12)]
+    start_orthogonal(nn.Sequential(*layers))
+    features = first = torch.randn(1, 16, 40, 40)
+    for layer in layers:
+        features = layer(features).relu()
+        assert not layer.bias.any()
+    power = (features.square().mean() / first.square().mean()).item()
+    assert 0.2 < power < 2  # zeros at the border take a little; torch's own start leaves less than a millionth
+
+
+@pytest.mark.parametrize(
+    "make", [lambda scale: DnCNN(4, 8, batch_norm=False, scale=scale), lambda scale: UNet(8, 2, scale=scale)]
+)
+def test_scale_is_what_one_of_the_last_layer_stands_for(make):
+    plain, tenth = make(1.0), make(0.1)
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    tenth.load_state_dict(plain.state_dict())
+    noisy = torch.rand(2, 1, 16, 24)
     with torch.no_grad():
-        assert float((make().eval()(noisy) - noisy).abs().max()) < 0.4
+        torch.testing.assert_close(noisy - tenth(noisy), 0.1 * (noisy - plain(noisy)))
+        if isinstance(tenth, DnCNN):
+            torch.testing.assert_close(tenth.noise(noisy), noisy - tenth(noisy))
+
+
+def test_a_unet_halves_by_means():
+    """Features that are the image itself: what comes back from below is the mean of four pixels, not the largest."""
+    network = UNet(width=1, levels=1, residual=False)
+    for parameter in network.parameters():
+        nn.init.zeros_(parameter)
+    for layer in (*network.first, *network.down[0]):
+        if isinstance(layer, nn.Conv2d):
+            nn.init.ones_(layer.weight[:1, :1, 1:2, 1:2])
+    with torch.no_grad():
+        for layer in (network.merge[0][0], network.merge[0][2], network.last):
+            layer.weight[0, 0, 1, 1] = 1
+        network.up[0].weight[0, 0] = 1
+        image = torch.rand(1, 1, 4, 6)
+        expected = nn.functional.avg_pool2d(image, 2).repeat_interleave(2, -1).repeat_interleave(2, -2)
+        torch.testing.assert_close(network(image), expected)
 
 
 def test_noise_and_denoised_add_up():
