@@ -14,4 +14,5 @@ NOTEBOOKS = (
     "07_fast_rcnn",
     "08_faster_rcnn",
     "09_mammogram_lab",
+    "12_losses",
 )

@@ -40,6 +40,10 @@ EXERCISES = {
     "rpn_loss": "faster_rcnn_loss",
     "anchor_sizes": "mammogram_lab",
     "breast_scores": "mammogram_lab",
+    "ssim_loss": "losses",
+    "ssim_gradient": "losses",
+    "ms_ssim": "losses_scales",
+    "zhao_loss": "losses_scales",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]
