@@ -14,5 +14,6 @@ NOTEBOOKS = (
     "07_fast_rcnn",
     "08_faster_rcnn",
     "09_mammogram_lab",
+    "11_networks",
     "12_losses",
 )

@@ -7,6 +7,7 @@ moves.
 """
 
 from labkit.widgets.anchors import anchors_demo
+from labkit.widgets.denoise import denoise_demo
 from labkit.widgets.detector import detector_demo
 from labkit.widgets.nms import nms_demo
 from labkit.widgets.operating_point import operating_point_demo
@@ -15,6 +16,7 @@ from labkit.widgets.selective_search import selective_search_demo
 
 __all__ = [
     "anchors_demo",
+    "denoise_demo",
     "detector_demo",
     "nms_demo",
     "operating_point_demo",

@@ -97,11 +97,11 @@ def slider_of(name: str, value: float, *, low: float = 0) -> ipywidgets.FloatSli
     )
 
 
-def whole_slider_of(name: str, value: int, last: int) -> ipywidgets.IntSlider:
-    """A slider over 0, 1, ... `last`."""
+def whole_slider_of(name: str, value: int, last: int, *, low: int = 0) -> ipywidgets.IntSlider:
+    """A slider over `low`, ... `last`."""
     return ipywidgets.IntSlider(
         value=value,
-        min=0,
+        min=low,
         max=last,
         description=name,
         style={"description_width": "9em"},

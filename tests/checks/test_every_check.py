@@ -125,6 +125,7 @@ def test_a_check_draws_nothing_from_torchs_generator(lenient, name):
 
 WITHOUT_PICTURE = {"l2_loss", "smooth_l1_loss", "training_step", "fc_to_conv", "merge_regions", "hard_negatives"}
 WITHOUT_PICTURE |= {"ridge", "multi_task_loss", "rpn_loss", "anchor_sizes", "breast_scores"}
+WITHOUT_PICTURE |= {"residual_loss"}
 WITHOUT_PICTURE |= {"ssim_loss", "ms_ssim", "zhao_loss"}
 DRAWN = [name for name in EXERCISES if name not in WITHOUT_PICTURE]
 

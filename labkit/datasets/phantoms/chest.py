@@ -3,10 +3,13 @@
 Film i of a seed is the same however many are made: its random numbers depend on (seed, i) only.
 
 Images    (n, 1, size, size) float32 in [0, 1], attenuation shown as on a film: bone bright, lung dark.
+Noise     a film has the detector's own: 2e4 quanta a mm² before the body. `noise=False` gives the mean film, what an
+          endless exposure would show: the same body, the same blur. It is the clean reference of a denoiser.
 Pixels    300 mm / size, so 1.2 mm at the default 256.
 Masks     lungs, heart, clavicles, ribs, spine: (n, size, size) bool; they overlap, as shadows do.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 from torch import Tensor
 
+from labkit.datasets.cache import cached_arrays
 from labkit.datasets.phantoms.texture import power_law_field
 
 FIELD_MM = 300.0
@@ -23,6 +27,10 @@ MASKS = ("lungs", "heart", "clavicles", "ribs", "spine")
 QUANTA_PER_MM2 = 2e4  # before the body
 ELECTRONIC_SD = 8.0  # in quanta
 BLUR_MM = 0.6  # standard deviation of the detector's point spread
+VERSION = "1"  # of the recipe; a change makes every cached set again
+CACHED_FROM = 20  # films, which take a fifth of a second each; fewer are not worth a file
+THREADS = 2
+WHITE = 65535  # a film has 16 bits
 
 
 class ChestFilms(NamedTuple):
@@ -33,13 +41,16 @@ class ChestFilms(NamedTuple):
     pixel_mm: float
 
 
-def chest_films(count: int, *, size: int = 256, seed: int = 0) -> ChestFilms:
+def chest_films(count: int, *, size: int = 256, seed: int = 0, noise: bool = True) -> ChestFilms:
     """Frontal chest films, each of another patient. Used in notebook 11.
+
+    From 20 films on they are kept in the cache (`labkit.datasets.cache`).
 
     Args:
         count: number of films.
         size: pixels a side, at least 64.
         seed: 0 or more; another seed, other patients.
+        noise: whether quanta are counted; False gives the same films without noise.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -55,13 +66,23 @@ def chest_films(count: int, *, size: int = 256, seed: int = 0) -> ChestFilms:
         raise ValueError(f"size must be at least 64, got {size}; make the film larger")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
-    drawn = [_film(size, np.random.default_rng([seed, i])) for i in range(count)]
-    images = torch.from_numpy(np.stack([image for image, _ in drawn]))[:, None]
-    masks = {name: torch.from_numpy(np.stack([found[name] for _, found in drawn])) for name in MASKS}
+
+    def make() -> dict[str, ndarray]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            drawn = list(pool.map(lambda i: _film(size, np.random.default_rng([seed, i]), noise=noise), range(count)))
+        films = {"images": np.stack([np.round(image * WHITE) for image, _ in drawn]).astype(np.uint16)}
+        return films | {name: np.packbits([found[name] for _, found in drawn], axis=-1) for name in MASKS}
+
+    recipe = f"{count}x{size}-seed{seed}{'' if noise else '-smooth'}"
+    stored = (
+        make() if count < CACHED_FROM else cached_arrays(f"chest-{recipe}", make, key=f"version {VERSION}: {recipe}")
+    )
+    images = torch.from_numpy(stored["images"].astype(np.float32))[:, None] / WHITE
+    masks = {name: torch.from_numpy(np.unpackbits(stored[name], axis=-1, count=size).astype(bool)) for name in MASKS}
     return ChestFilms(images, masks, FIELD_MM / size)
 
 
-def _film(size: int, generator: np.random.Generator) -> tuple[ndarray, dict[str, ndarray]]:
+def _film(size: int, generator: np.random.Generator, *, noise: bool) -> tuple[ndarray, dict[str, ndarray]]:
     """Grey values (size, size) and the masks of one film."""
     pixel = FIELD_MM / size
     axis = ((np.arange(size, dtype=np.float32) + 0.5) * pixel).astype(np.float32)
@@ -97,7 +118,7 @@ def _film(size: int, generator: np.random.Generator) -> tuple[ndarray, dict[str,
         "ribs": ribs,
         "spine": spine,
     }
-    return _detect(attenuation, pixel, generator), masks
+    return _detect(attenuation, pixel, generator if noise else None), masks
 
 
 def _soft(depth: ndarray, width: float) -> ndarray:
@@ -231,11 +252,16 @@ def _dot(total: ndarray, x: ndarray, y: ndarray, at_x: float, at_y: float, radiu
     total[window] += 0.09 * radius**0.7 * np.exp(-squared / (radius + 0.6) ** 2)
 
 
-def _detect(attenuation: ndarray, pixel: float, generator: np.random.Generator) -> ndarray:
-    """The film a detector makes of this attenuation, in [0, 1]: quanta, electronic noise, blur, logarithm, window."""
+def _detect(attenuation: ndarray, pixel: float, generator: np.random.Generator | None) -> ndarray:
+    """The film a detector makes of this attenuation, in [0, 1]: quanta, electronic noise, blur, logarithm, window.
+
+    Without a generator the expected quanta arrive, and no noise.
+    """
     full = QUANTA_PER_MM2 * pixel**2
-    quanta = generator.poisson(full * np.exp(-attenuation)).astype(np.float32)
-    quanta += ELECTRONIC_SD * generator.standard_normal(quanta.shape, dtype=np.float32)
+    expected = full * np.exp(-attenuation)
+    quanta = (expected if generator is None else generator.poisson(expected)).astype(np.float32)
+    if generator is not None:
+        quanta += ELECTRONIC_SD * generator.standard_normal(quanta.shape, dtype=np.float32)
     quanta = gaussian_filter(quanta, BLUR_MM / pixel, truncate=3, mode="nearest")
     grey = -np.log(np.clip(quanta, 1, None) / full)
     low, high = 0.8, 3.5  # the film's latitude: lung dark, bone before the heart still below white

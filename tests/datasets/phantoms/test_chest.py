@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from labkit.datasets.phantoms import chest
 from labkit.datasets.phantoms.chest import FIELD_MM, MASKS, chest_films
 
 
@@ -70,6 +71,42 @@ def test_a_film_depends_on_its_seed_and_number_alone(films):
     assert all(torch.equal(again.masks[name], films.masks[name][:2]) for name in MASKS)
     assert not torch.equal(again.images[0], again.images[1])
     assert not torch.equal(chest_films(1, size=128, seed=2).images, again.images[:1])
+
+
+def test_many_films_are_kept_and_come_back_as_they_were(films, monkeypatch, tmp_path):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(chest, "CACHED_FROM", 4)
+    made = chest_films(4, size=128, seed=1)
+    smooth = chest_films(4, size=128, seed=1, noise=False)
+    assert len(list(tmp_path.glob("chest-*.safetensors"))) == 2  # one never stands in for the other
+    monkeypatch.setattr(chest, "_film", None)  # nothing is drawn again
+    kept = chest_films(4, size=128, seed=1)
+    for other in (made, kept):
+        assert torch.equal(other.images, films.images)
+        assert all(torch.equal(other.masks[name], films.masks[name]) for name in MASKS)
+    assert torch.equal(chest_films(4, size=128, seed=1, noise=False).images, smooth.images)
+
+
+def test_without_noise_the_same_films_come_smooth(films):
+    smooth = chest_films(4, size=128, seed=1, noise=False)
+    assert all(torch.equal(smooth.masks[name], films.masks[name]) for name in MASKS)
+    noise = films.images - smooth.images
+    grey = (smooth.images > 0.05) & (smooth.images < 0.95)  # inside the film's window
+    assert abs(float(noise[grey].mean())) < 1e-3
+    assert 0.002 < float(noise[grey].std()) < 0.05
+    dark, bright = grey & (smooth.images < 0.35), grey & (smooth.images > 0.65)
+    assert float(noise[bright].std()) > 1.5 * float(noise[dark].std())  # fewer quanta behind more tissue
+    rough = [float(some.diff(dim=-1)[..., 40:88, 20:60].std()) for some in (films.images, smooth.images)]
+    assert rough[0] > rough[1]
+
+
+def test_a_longer_exposure_would_come_near_the_film_without_noise(monkeypatch):
+    smooth = chest_films(1, size=64, seed=1, noise=False).images
+    far = [float((chest_films(1, size=64, seed=1).images - smooth).std())]
+    monkeypatch.setattr(chest, "QUANTA_PER_MM2", 100 * chest.QUANTA_PER_MM2)
+    assert torch.allclose(chest_films(1, size=64, seed=1, noise=False).images, smooth, atol=2e-4)
+    far.append(float((chest_films(1, size=64, seed=1).images - smooth).std()))
+    assert far[1] < 0.15 * far[0]  # a tenth, 100 times the quanta
 
 
 @pytest.mark.parametrize(
