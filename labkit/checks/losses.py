@@ -157,6 +157,7 @@ def ssim_gradient(student: Callable) -> Callable:
     cases = [
         Case("3 x 4 pixels, all of one weight", (*few, even, 1.0)),
         Case("two flat images: only brightness has a slope", (flat + 0.4, flat, bell, 1.0)),
+        Case("two flat images in bytes, nearly black: C1 counts", (25 * flat + 8, 25 * flat, bell, 255.0)),
         Case("equal images: SSIM is at its top", (some[1], some[1], bell, 1.0)),
         Case("a Gaussian window of 7 x 9 pixels", (*some, bell, 1.0)),
         Case("bytes: data_range 255", (255 * some[0], 255 * some[1], bell, 255.0)),
