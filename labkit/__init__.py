@@ -16,5 +16,6 @@ NOTEBOOKS = (
     "09_mammogram_lab",
     "10_metrics",
     "11_networks",
+    "12_losses",
     "13_low_dose_ct",
 )

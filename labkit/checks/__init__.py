@@ -55,6 +55,10 @@ EXERCISES = {
     "residual_target": "networks_loss",
     "denoised": "networks_loss",
     "residual_loss": "networks_loss",
+    "ssim_loss": "losses",
+    "ssim_gradient": "losses",
+    "ms_ssim": "losses_scales",
+    "zhao_loss": "losses_scales",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

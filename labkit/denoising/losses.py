@@ -6,6 +6,10 @@ Values    a scalar, the mean over the batch, 0 where the images are equal and ne
 SSIM is a likeness, so a loss is *1 - SSIM*; one that adds SSIM trains towards images that are unlike. Zhao, Gallo,
 Frosio and Kautz, IEEE TCI 3:47, 2017. Built from scratch in notebook 12. NaN and infinite pixels are not looked for
 (that waits for a GPU at each step): they make the loss NaN, and `labkit.training.fit` says so.
+
+The paper takes the window in the middle of a patch, and for MS-SSIM five Gaussians of sd 0.5 to 8 pixels on the image
+itself with all exponents 1. Here each loss is 1 less the metric of `labkit.denoising.metrics`: all windows of a patch,
+and a pyramid with Wang's exponents. So what is trained is what is scored.
 """
 
 from collections.abc import Sequence
@@ -43,10 +47,14 @@ def ms_ssim_loss(
 ) -> Tensor:
     """1 - MS-SSIM.
 
+    An image of which the mean contrast-structure term is not positive at some scale (its dark and bright are exchanged)
+    has the loss 1 and no gradient: nothing leads out from there. `zhao_loss` has l1 besides, which does.
+
     Args:
         pred, target: the images; five scales need 161 x 161 pixels.
         data_range: largest less smallest possible value.
-        weights: exponent of each scale, finest first; three of them fit 41 pixels.
+        weights: exponent of each scale, finest first, that should add up to 1; three of them fit 41 pixels. Of fewer
+            than five take Wang's own, divided by their sum.
 
     Raises:
         ValueError: as `ssim_loss`, or a patch is too small for that many scales.

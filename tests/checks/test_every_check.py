@@ -132,6 +132,7 @@ WITHOUT_PICTURE = {
     "l2_loss",
     "line_integrals",
     "merge_regions",
+    "ms_ssim",
     "multi_task_loss",
     "photon_counts",
     "psnr",
@@ -141,7 +142,9 @@ WITHOUT_PICTURE = {
     "rpn_loss",
     "smooth_l1_loss",
     "ssim_factors",
+    "ssim_loss",
     "training_step",
+    "zhao_loss",
 }
 DRAWN = [name for name in EXERCISES if name not in WITHOUT_PICTURE]
 

@@ -72,6 +72,33 @@ def test_gradients_stay_finite_where_images_are_flat_equal_or_opposite(loss):
         assert torch.isfinite(pred.grad).all()
 
 
+def test_a_negative_has_no_way_out_but_for_the_mix():
+    target = images()
+    slopes = []
+    for loss in (ms_ssim_loss, zhao_loss):
+        pred = (1 - target).requires_grad_()
+        value = loss(pred, target, **options(loss))
+        slopes.append(torch.autograd.grad(value, pred)[0])
+    assert not slopes[0].any()
+    torch.testing.assert_close(slopes[1], 0.16 * (1 - 2 * target).sign() / target.numel())
+
+
+def test_a_batch_is_the_mean_of_its_images():
+    pred, target = images((3, 1, 44, 52)), images((3, 1, 44, 52), seed=1)
+    for loss in LOSSES:
+        alone = [loss(p, t, **options(loss)) for p, t in zip(pred, target, strict=True)]
+        torch.testing.assert_close(loss(pred, target, **options(loss)), torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(dtype):
+    pred, target = images().to(dtype), images(seed=1).to(dtype)
+    for loss in LOSSES:
+        value = loss(pred, target, **options(loss))
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, loss(pred.float(), target.float(), **options(loss)))
+
+
 def test_nan_is_not_hidden():
     target = images()
     pred = target.clone()
