@@ -20,7 +20,7 @@ def dose_demo(
     pixel_mm: float,
     photons: float = 4e5,
     views: int = 360,
-    centre: tuple[int, int] | None = None,
+    center: tuple[int, int] | None = None,
     radius: int = 6,
     window: tuple[float, float] = WINDOW,
 ) -> ipywidgets.VBox:
@@ -34,7 +34,7 @@ def dose_demo(
         pixel_mm: side of a pixel in mm.
         photons: where the slider stands at first.
         views: projections over half a turn.
-        centre: row and column of the circle's middle; the middle of the slice without it.
+        center: row and column of the circle's middle; the middle of the slice without it.
         radius: of the circle in pixels.
         window: HU shown as black and as white.
 
@@ -57,7 +57,7 @@ def dose_demo(
         raise ValueError(f"photons must be from {10**LOWEST:g} to {10**HIGHEST:g}, got {photons:g}; move it there")
     body = body.detach().cpu().float()
     size = len(body)
-    row, column = centre or (size // 2, size // 2)
+    row, column = center or (size // 2, size // 2)
     rows, columns = torch.arange(size)[:, None], torch.arange(size)
     disc = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
     rays = project(body, pixel_mm=pixel_mm, views=views)

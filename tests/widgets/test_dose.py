@@ -75,7 +75,7 @@ def test_starved_rays_are_said():
 def test_it_changes_no_argument_and_takes_a_circle():
     image = body()
     before = image.clone()
-    widget = dose_demo(image, pixel_mm=5.0, views=60, centre=(30, 20), radius=3)
+    widget = dose_demo(image, pixel_mm=5.0, views=60, center=(30, 20), radius=3)
     widget.children[0].value = 1e4
     assert torch.equal(image, before)
 
