@@ -14,7 +14,7 @@ def _draw_images(case: Case, expected: Tensor, got: Tensor):
     from labkit.checks.pictures import draw_maps
 
     if got.ndim != 4 or not got.numel():
-        raise ValueError("there is nothing to draw")
+        raise ValueError("expected images (B, C, H, W) to draw, got another result; give one back for each image")
     row = 0
     if got.shape == expected.shape:  # the image in which they differ most
         row = int((got.double() - expected.double()).abs().nan_to_num(nan=torch.inf).flatten(1).amax(1).argmax())

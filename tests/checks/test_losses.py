@@ -109,7 +109,7 @@ def test_ssim_added_is_met_where_the_images_are_equal(message_of):
     [
         (checks.ssim_loss, lambda *a: subject.reference_ssim_loss(*a).item()),
         (checks.ms_ssim, lambda *a: torch.tensor(losses_scales.reference_ms_ssim(*a).tolist())),
-        (checks.zhao_loss, lambda *a: float(losses_scales.reference_zhao_loss(*a))),
+        (checks.zhao_loss, lambda *a: losses_scales.reference_zhao_loss(*a).item()),
     ],
 )
 def test_an_answer_through_which_nothing_is_learned_is_refused(message_of, check, wrong):
