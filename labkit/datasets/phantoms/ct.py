@@ -15,6 +15,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from labkit.datasets.arguments import whole_number
 from labkit.datasets.phantoms.texture import power_law_field
 
 FIELD_MM = 358.4
@@ -91,12 +92,11 @@ def ct_slices(count: int, *, size: int = 512, seed: int = 0) -> CTSlices:
         >>> slices.images.shape, slices.masks["organs"].shape, slices.pixel_mm
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 64, 64]), 5.6)
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}; ask for one slice or more")
-    if size < 64 or size % 4:
+    count = whole_number(count, "count", least=1, cure="ask for one slice or more")
+    size = whole_number(size, "size", least=64, cure="take 128")
+    if size % 4:
         raise ValueError(f"size must be a multiple of 4, at least 64, got {size}; take 128")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}; take 0 or more")
+    seed = whole_number(seed, "seed", least=0, cure="take 0 or more")
     drawn = [_slice(size, np.random.default_rng([seed, i]), chest=i % 2 == 0) for i in range(count)]
     return CTSlices(
         torch.from_numpy(np.stack([canvas.image for canvas in drawn]))[:, None],

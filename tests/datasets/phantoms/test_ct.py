@@ -78,7 +78,13 @@ def test_a_scan_without_noise_finds_the_tissues_again():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"count": 0}, "count"), ({"size": 66}, "multiple of 4"), ({"size": 32}, "at least 64"), ({"seed": -1}, "seed")],
+    [
+        ({"count": 0}, "count"),
+        ({"size": 66}, "multiple of 4"),
+        ({"size": 32}, "at least 64"),
+        ({"seed": -1}, "seed"),
+        ({"count": 2.5}, "whole number"),
+    ],
 )
 def test_bad_input_is_said(options, message):
     with pytest.raises(ValueError, match=message):
