@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from labkit.course import copies, notebook_form
 from labkit.course.notebook_form import BEGIN_SOLUTION
-from labkit.files import write_whole
+from labkit.files import user_path, write_whole
 
 CHECKED = re.compile(r"^(\w+) = checks\.\w+\((my_\w+)\)$", re.MULTILINE)
 CONFIG = """c = get_config()  # noqa: F821
@@ -89,7 +89,7 @@ def release(folder: str | Path) -> list[str]:
         RuntimeError: nbgrader is missing, or refuses a notebook.
         OSError: nothing can be written there.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = user_path(folder).absolute()
     gradable = {}
     for path in copies.source_notebooks():
         notebook = notebook_form.read(path)
@@ -118,7 +118,7 @@ def grade(folder: str | Path) -> list[str]:
         ValueError: nothing was released there, or nothing is submitted.
         RuntimeError: nbgrader is missing.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = user_path(folder).absolute()
     if not (folder / "nbgrader_config.py").is_file():
         raise ValueError(f"expected a folder that `labkit release` wrote, got {folder}; write: labkit release {folder}")
     handed_in = sorted(path.parent for path in folder.glob("submitted/*/*/*.ipynb"))
@@ -184,11 +184,12 @@ def _course(folder: Path) -> Iterator[_Course]:
         from traitlets.config import PyFileConfigLoader
     except ImportError as error:
         raise RuntimeError(f'nbgrader is missing ({error.name}); write: pip install "labkit[grade]"') from None
-    beside = str(Path(sys.executable).parent)  # where nbgrader looks for `alembic`, which need not be on the path
-    os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", "")])
     config = PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config()
     config.CourseDirectory.root = str(folder)
     directory = CourseDirectory(config=config)
+    beside = str(Path(sys.executable).parent)  # where nbgrader looks for `alembic`, which need not be on the path
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([beside, path])
 
     def run(converter: type, **names: str) -> dict:
         with temp_attrs(directory, **names):
@@ -196,9 +197,12 @@ def _course(folder: Path) -> Iterator[_Course]:
             app.force = True  # made anew, however often
             return capture_log(app)
 
-    with Gradebook(directory.db_url, directory.course_id) as gradebook:
-        yield _Course(
-            lambda name: run(GenerateAssignment, assignment_id=name),
-            lambda name, student: run(Autograde, assignment_id=name, student_id=student),
-            gradebook,
-        )
+    try:
+        with Gradebook(directory.db_url, directory.course_id) as gradebook:
+            yield _Course(
+                lambda name: run(GenerateAssignment, assignment_id=name),
+                lambda name, student: run(Autograde, assignment_id=name, student_id=student),
+                gradebook,
+            )
+    finally:
+        os.environ["PATH"] = path
