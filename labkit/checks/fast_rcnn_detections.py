@@ -79,10 +79,6 @@ def reference_detections(
     return _detections(class_logits, deltas, proposals, image_size, score_threshold, iou_threshold)
 
 
-def _clip(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    return ops.clip_boxes_to_image(boxes, image_size)
-
-
 def _some_area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
 
@@ -99,7 +95,7 @@ def _detections(
     spread: tuple[float, ...] = DELTA_SPREAD,
     own: Callable = lambda deltas: deltas,
     decode: Callable = decode_boxes,
-    clip: Callable = _clip,
+    clip: Callable = ops.clip_boxes_to_image,
     good: Callable = _some_area,
     wanted: Callable = lambda scores: torch.ones_like(scores, dtype=torch.bool),
     above: Callable = torch.gt,
@@ -179,7 +175,7 @@ DETECTIONS_MISTAKES: dict[str, Callable] = {
     ),
     "the boxes are not clipped to the image": lambda *a: _detections(*a, clip=lambda boxes, size: boxes),
     "height and width are exchanged: image_size is (height, width)": (
-        lambda *a: _detections(*a, clip=lambda boxes, size: _clip(boxes, size[::-1]))
+        lambda *a: _detections(*a, clip=lambda boxes, size: ops.clip_boxes_to_image(boxes, size[::-1]))
     ),
     "a box that is clipped to nothing is kept: drop boxes without width or height": (
         lambda *a: _detections(*a, good=lambda boxes: boxes[..., 0] > -torch.inf)

@@ -198,10 +198,6 @@ def reference_rpn_proposals(
     return _proposals(logits, deltas, anchors, image_size, before, after, iou_threshold)
 
 
-def _clip(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    return ops.clip_boxes_to_image(boxes, image_size)
-
-
 def _some_area(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     return (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
 
@@ -217,7 +213,7 @@ def _proposals(
     *,
     best: Callable = lambda logits, before: logits.argsort(descending=True)[:before],
     decode: Callable = decode_boxes,
-    clip: Callable = _clip,
+    clip: Callable = ops.clip_boxes_to_image,
     good: Callable = _some_area,
     suppress: Callable = ops.nms,
     judged: str = "clipped",
@@ -235,7 +231,7 @@ def _proposals(
 def _in_order(*args) -> Tensor:
     """The same boxes in the order of their anchors."""
     deltas, anchors, image_size = args[1:4]
-    boxes = _clip(decode_boxes(deltas, anchors), image_size)
+    boxes = ops.clip_boxes_to_image(decode_boxes(deltas, anchors), image_size)
     kept = reference_rpn_proposals(*args)
     rows = [int((boxes == box).all(dim=1).nonzero()[0, 0]) for box in kept]
     return boxes[sorted(rows)]
@@ -258,7 +254,7 @@ def _within(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 def _rows_of(logits: Tensor, deltas: Tensor, anchors: Tensor, image_size, before, after, iou_threshold) -> Tensor:
     rows = logits.argsort(descending=True)[:before]
-    boxes = _clip(decode_boxes(deltas[rows], anchors[rows]), image_size)
+    boxes = ops.clip_boxes_to_image(decode_boxes(deltas[rows], anchors[rows]), image_size)
     return ops.nms(boxes, logits[rows], iou_threshold)[:after]
 
 
@@ -280,7 +276,7 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
     ),
     "the boxes are not clipped to the image": lambda *a: _proposals(*a, clip=lambda b, s: b),
     "height and width are exchanged: x is clipped to the width, which is image_size[1]": (
-        lambda *a: _proposals(*a, clip=lambda b, s: _clip(b, s[::-1]))
+        lambda *a: _proposals(*a, clip=lambda b, s: ops.clip_boxes_to_image(b, s[::-1]))
     ),
     "clipped at 0 only: x2 may not pass the width, y2 not the height": (
         lambda *a: _proposals(*a, clip=lambda b, s: b.clamp(min=0))
@@ -289,7 +285,7 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
         lambda *a: _proposals(*a, clip=lambda b, s: torch.minimum(b, b.new_tensor([s[1], s[0], s[1], s[0]])))
     ),
     "clipped one pixel early: x2 is exclusive, it may equal the width": (
-        lambda *a: _proposals(*a, clip=lambda b, s: _clip(b, (s[0] - 1, s[1] - 1)))
+        lambda *a: _proposals(*a, clip=lambda b, s: ops.clip_boxes_to_image(b, (s[0] - 1, s[1] - 1)))
     ),
     "a box that is clipped to nothing is kept: drop boxes without width or height": (
         lambda *a: _proposals(*a, good=lambda b, s: b[:, 0] > -torch.inf)

@@ -14,15 +14,9 @@ EPS = 1e-5
 
 
 def _draw_block(case: Case, expected: Tensor, got: Tensor):
-    from labkit.checks.pictures import draw_maps
+    from labkit.checks.pictures import draw_batch
 
-    if not isinstance(expected, Tensor) or got.ndim != 4 or not got.numel():
-        raise ValueError("expected images (B, C, H, W) to draw, got another result; give one back for each image")
-    row = 0
-    if got.shape == expected.shape:  # the image in which they differ most
-        row = int((got.double() - expected.double()).abs().nan_to_num(nan=torch.inf).flatten(1).amax(1).argmax())
-    which = f", image {row}" if len(expected) > 1 else ""
-    return draw_maps(case.what + which, case.args[0][row], expected[row], got[min(row, len(got) - 1)])
+    return draw_batch(case, expected, got)
 
 
 def dncnn_block(student: Callable) -> Callable:

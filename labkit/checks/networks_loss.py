@@ -11,15 +11,9 @@ from labkit.checks.gradients import NO_GRADIENT, GradientCase, without_gradient
 
 
 def _draw_images(case: Case, expected: Tensor, got: Tensor):
-    from labkit.checks.pictures import draw_maps
+    from labkit.checks.pictures import draw_batch
 
-    if got.ndim != 4 or not got.numel():
-        raise ValueError("expected images (B, C, H, W) to draw, got another result; give one back for each image")
-    row = 0
-    if got.shape == expected.shape:  # the image in which they differ most
-        row = int((got.double() - expected.double()).abs().nan_to_num(nan=torch.inf).flatten(1).amax(1).argmax())
-    which = f", image {row}" if len(expected) > 1 else ""
-    return draw_maps(case.what + which, case.args[0][row], expected[row], got[min(row, len(got) - 1)])
+    return draw_batch(case, expected, got)
 
 
 def _row(*values: float) -> Tensor:

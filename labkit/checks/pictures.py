@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from labkit.checks.cases import Case
 from labkit.plotting import COLORS, new_figure, show_boxes, show_image
 
 EXPECTED, GOT = COLORS["green"], COLORS["red"]
@@ -55,6 +56,17 @@ def draw_maps(what: str, given: Tensor, expected: Tensor, got: Tensor, *, boxes:
     if same:
         _show_difference(axes[3], planes[2] - planes[1])
     return figure
+
+
+def draw_batch(case: Case, expected: Tensor, got: Tensor) -> Figure:
+    """The maps of the image of a batch (B, C, H, W) in which two results differ most; given is the first argument."""
+    if not isinstance(expected, Tensor) or got.ndim != 4 or not got.numel():
+        raise ValueError("expected images (B, C, H, W) to draw, got another result; give one back for each image")
+    row = 0
+    if got.shape == expected.shape:
+        row = int((got.double() - expected.double()).abs().nan_to_num(nan=torch.inf).flatten(1).amax(1).argmax())
+    which = f", image {row}" if len(expected) > 1 else ""
+    return draw_maps(case.what + which, case.args[0][row], expected[row], got[min(row, len(got) - 1)])
 
 
 def _worst(expected: Tensor, got: Tensor) -> tuple[int, ...]:
