@@ -1,5 +1,6 @@
 """Device, precision and seeds: what is picked, what overrides it, and what a wrong name is told."""
 
+import contextlib
 import functools
 import random
 import time
@@ -18,6 +19,18 @@ def other_machine(monkeypatch):
     monkeypatch.delenv("LABKIT_PRECISION", raising=False)
     monkeypatch.setattr(machine, "_own_precision", functools.cache(machine._own_precision.__wrapped__))
     return monkeypatch
+
+
+def test_one_core_computes_alone_and_the_others_come_back_after_an_error_too():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with contextlib.suppress(KeyError), machine.one_core():
+            inside = torch.get_num_threads()
+            raise KeyError
+        assert (inside, torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_name_is_taken_before_the_environment_and_that_before_the_fastest(monkeypatch):

@@ -1,6 +1,8 @@
 """The live demos: sliders are moved and the picture is looked at."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision import ops
 
+from labkit import widgets
 from labkit.detection.evaluation import FrocMarks, froc_curve
 from labkit.widgets import anchors_demo, detector_demo, nms_demo, operating_point_demo, roi_demo, selective_search_demo
 
@@ -31,6 +34,15 @@ def move(demo, *, iou=None, score=None) -> str:
     if score is not None:
         demo.children[1].value = score
     return demo.children[2].value
+
+
+def test_a_demo_loads_what_it_draws_with_only_when_it_is_asked_for():
+    code = "import sys; from labkit import widgets; print('torchvision' in sys.modules, len(dir(widgets)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", str(len(widgets.__all__))]
+    assert all(callable(getattr(widgets, name)) for name in widgets.__all__)
+    with pytest.raises(AttributeError, match="no demo called 'nms_'; there are: anchors_demo, "):
+        widgets.nms_  # noqa: B018
 
 
 def test_nms_demo_shows_its_first_state_without_a_slider_moved():

@@ -4,17 +4,23 @@ Each demo draws its background once; a slider then only draws what changes over 
 of a second. The figure never passes through pyplot, and the picture is an ordinary PNG in an `ipywidgets.Image`: it
 works in JupyterLab and in notebooks run by a machine, without any extension. The first state shows before a slider
 moves.
+
+A demo's module, with all it draws, is loaded when the demo is first asked for.
 """
 
-from labkit.widgets.anchors import anchors_demo
-from labkit.widgets.denoise import denoise_demo
-from labkit.widgets.detector import detector_demo
-from labkit.widgets.distortions import distortions_demo
-from labkit.widgets.dose import dose_demo
-from labkit.widgets.nms import nms_demo
-from labkit.widgets.operating_point import operating_point_demo
-from labkit.widgets.roi import roi_demo
-from labkit.widgets.selective_search import selective_search_demo
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.widgets.anchors import anchors_demo
+    from labkit.widgets.denoise import denoise_demo
+    from labkit.widgets.detector import detector_demo
+    from labkit.widgets.distortions import distortions_demo
+    from labkit.widgets.dose import dose_demo
+    from labkit.widgets.nms import nms_demo
+    from labkit.widgets.operating_point import operating_point_demo
+    from labkit.widgets.roi import roi_demo
+    from labkit.widgets.selective_search import selective_search_demo
 
 __all__ = [
     "anchors_demo",
@@ -27,3 +33,13 @@ __all__ = [
     "roi_demo",
     "selective_search_demo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"no demo called {name!r}; there are: {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"{__name__}.{name.removesuffix('_demo')}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
