@@ -74,7 +74,7 @@ OUTSIDE = {
     "sklearn": ["detection.linear_models", "detection.evaluation.image_level"],
     "matplotlib": ["plotting", "plotting.*", "widgets.*", "checks.*"],
     "ipywidgets": ["widgets.*", "checks.*"],
-    "IPython": ["checks.*"],
+    "IPython": ["checks.*", "plotting.*"],
     "accelerate": ["training.*"],
     "tqdm": ["training.*", "datasets.*"],
     "safetensors": ["files", "weights"],

@@ -1,11 +1,24 @@
 """Pictures: what is shown is what was given, and what cannot be shown is told."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 
-from labkit.plotting import as_image, plot_curves, plot_history, show_boxes, show_image, show_images
+from labkit.plotting import (
+    alternative_text,
+    as_image,
+    new_figure,
+    plot_curves,
+    plot_history,
+    show_boxes,
+    show_image,
+    show_images,
+)
 
 
 def shown(ax):
@@ -140,3 +153,48 @@ def test_a_range_written_as_a_list_is_the_same_range():
     image = np.arange(20, dtype=np.uint8).reshape(4, 5) * 10
     pictures = [show_image(image, value_range=limits).images[0] for limits in ([0, 1], (0, 1))]
     assert pictures[0].get_clim() == pictures[1].get_clim() == (0, 255)
+
+
+def test_a_figure_in_words_names_its_pictures_its_boxes_and_its_charts():
+    figure, axes = new_figure(1, 3)
+    show_image(
+        torch.zeros(8, 9), boxes=torch.tensor([[1.0, 1, 3, 3], [2, 2, 5, 5]]), title="a film\nof 8 rows", ax=axes[0]
+    )
+    curves = {"loss": ([0, 1], [2, 1]), "held out": ([0, 1], [2, 2])}
+    plot_curves(curves, xlabel="epoch", ylabel="loss", title="training.", ax=axes[1])
+    axes[2].set_axis_off()  # nothing in it, nothing said of it
+    figure.suptitle("both")
+    assert alternative_text(figure) == (
+        "both. image with 2 boxes: a film of 8 rows. chart: training; loss over epoch: loss, held out"
+    )
+    assert alternative_text(new_figure()[0]) == ""
+
+
+def test_a_scale_of_colours_is_no_picture_of_its_own_and_what_is_long_is_cut():
+    figure, ax = new_figure()
+    figure.colorbar(ax.imshow([[0, 1]]), ax=ax, label="score")
+    ax.set_title("a" * 700)
+    words = alternative_text(figure)
+    assert len(words) == 600
+    assert words.startswith("image: aaa")
+    assert words.endswith("a…")
+    ax.set_title("")
+    assert alternative_text(figure) == "image"
+
+
+def test_a_notebook_gets_the_picture_with_its_words(monkeypatch):
+    """What IPython calls: the picture as HTML, drawn once; nothing for an empty figure."""
+    from IPython import display
+
+    shown = []
+    monkeypatch.setattr(display, "display", lambda thing, **options: shown.append((thing, options)))
+    figure = show_image(torch.zeros(8, 9), title='"grey" < black').figure
+    figure._ipython_display_()
+    ((bundle, options),) = shown
+    assert options == {"raw": True}
+    assert bundle["text/plain"] == 'image: "grey" < black'
+    tag, _, data = bundle["text/html"].partition(" src=")
+    assert tag == '<img alt="image: &quot;grey&quot; &lt; black"'
+    assert Image.open(io.BytesIO(base64.b64decode(data.split(",")[1][:-2]))).size[0] > 100
+    type(figure)()._ipython_display_()
+    assert len(shown) == 1

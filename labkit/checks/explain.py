@@ -142,13 +142,16 @@ def show_figure(draw: Callable[[], Any], *, seconds: float) -> None:
     if figure is None:
         return
     import matplotlib.pyplot as plt
-    from IPython.display import Image, display
+    from IPython.display import display
+
+    from labkit.plotting import alternative_text, as_image_tag
 
     png = io.BytesIO()
     saved = guarded(lambda: figure.savefig(png, format="png", dpi=100, bbox_inches="tight"), seconds=seconds)
+    words = guarded(lambda: alternative_text(figure), seconds=seconds).value or "the case that fails"
     plt.close(figure)  # or the notebook shows it a second time at the end of the cell
     if saved.error is None:
-        display(Image(png.getvalue()))
+        display({"text/plain": words, "text/html": as_image_tag(png.getvalue(), words)}, raw=True)
 
 
 def _in_notebook() -> bool:

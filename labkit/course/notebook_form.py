@@ -30,6 +30,8 @@ KERNEL = {
 REFUSED_TAGS = {"nbval-skip", "nbval-ignore-output", "raises-exception"}
 MOST_LINES = 25  # what fits a screen together with its output
 MOST_SETUP_LINES = 8
+MOST_CHARACTERS = 88  # a line of code on a projector 1024 pixels wide, without a bar to scroll
+TITLE_ITEMS = ("Before", "Minutes", "Device")  # of the title cell's list, in this order
 
 
 def normalise(notebook: dict) -> dict:
@@ -120,6 +122,7 @@ def problems(notebook: dict, path: str | Path) -> list[str]:
         for sentence in (
             *_unlike(notebook, stored),
             *_not_unique(stored["cells"]),
+            *_title_problems(stored["cells"]),
             *_cell_problems(code),
             *_exercise_problems(code),
         )
@@ -144,12 +147,24 @@ def _not_unique(cells: list[dict]) -> Iterator[str]:
             yield f": cell id {value!r} must be there, and once only"
 
 
+def _title_problems(cells: list[dict]) -> Iterator[str]:
+    """A first cell that does not say what the notebook needs, one list item each."""
+    found = re.findall(r"^- \*(\w+):\*", cells[0]["source"], re.MULTILINE) if cells else []
+    if tuple(found) != TITLE_ITEMS:
+        wanted = ", ".join(f"'- *{word}:*'" for word in TITLE_ITEMS)
+        yield f", cell 0: expected the list items {wanted}, got {', '.join(found) or 'none'}; write them"
+
+
 def _cell_problems(code: list[tuple[int, dict]]) -> Iterator[str]:
-    """Code cells that are too long, tagged to hide a failure, or compared with nothing."""
+    """Code cells that are too long or too wide, tagged to hide a failure, or compared with nothing."""
     for position, (number, cell) in enumerate(code):
         lines, most = len(cell["source"].splitlines()), MOST_LINES if position else MOST_SETUP_LINES
         if lines > most:
             yield f", cell {number}: expected at most {most} lines, got {lines}; split it"
+        for place, line in enumerate(cell["source"].splitlines(), start=1):
+            if len(line) > MOST_CHARACTERS:
+                width = f"expected at most {MOST_CHARACTERS} characters, got {len(line)}"
+                yield f", cell {number}, line {place}: {width}; break the line"
         for tag in sorted(REFUSED_TAGS & set(cell["metadata"].get("tags", []))):
             yield f", cell {number}: tag '{tag}' lets a broken cell pass; remove it"
         if not is_compared(cell):

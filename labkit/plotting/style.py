@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from labkit.plotting.alternative import DescribedFigure
+
 COLORS = {
     "blue": "#0072B2",
     "orange": "#E69F00",
@@ -45,7 +47,7 @@ def use_style() -> None:
 def new_figure(
     rows: int = 1, columns: int = 1, *, width: float = 6, height: float = 4, **options
 ) -> tuple[Figure, Any]:
-    """A figure whose parts do not overlap, and its axes (an array of them when there are several).
+    """A figure whose parts do not overlap, with alternative text; and its axes (an array where there are several).
 
     Args:
         rows, columns: the grid.
@@ -58,7 +60,8 @@ def new_figure(
         (2,)
     """
     plt.get_backend()  # a notebook's backend turns interactive as it loads; inside rc_context that would be undone
-    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), layout="constrained", **options)
+    options |= {"layout": "constrained", "FigureClass": DescribedFigure}
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), **options)
 
 
 def plain(value):

@@ -14,10 +14,10 @@ from labkit.widgets.canvas import (
     bare_figure,
     legend,
     new_boxes,
-    new_picture,
     outlines_of,
     slider_of,
     whole_slider_of,
+    words_and_picture,
 )
 
 
@@ -72,7 +72,7 @@ def anchors_demo(
     row_slider = whole_slider_of("row of the cell", start // columns, rows - 1)
     column_slider = whole_slider_of("column", start % columns, columns - 1)
     iou_slider = slider_of("positive IoU", positive_iou, low=negative_iou)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("a film with its lesion and the anchors of one cell")
 
     def redraw(_=None) -> None:
         matches = match_anchors(anchors, boxes, positive_iou=iou_slider.value, negative_iou=negative_iou)

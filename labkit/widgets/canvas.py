@@ -5,7 +5,9 @@ pyplot, and the picture is an ordinary PNG in an `ipywidgets.Image`: it works in
 machine, without any extension.
 """
 
+import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import ipywidgets
@@ -90,6 +92,30 @@ def new_picture() -> ipywidgets.Image:
     return ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
 
 
+def words_and_picture(shows: str) -> tuple[ipywidgets.HTML, ipywidgets.Image]:
+    """A line of words, and a picture under it; what it shows and the words are its alternative text.
+
+    An `ipywidgets.Image` has no `alt`: its tooltip, the `title` of the `<img>`, is what a screen reader says.
+
+    Args:
+        shows: what the picture shows in every state of the demo.
+
+    Example:
+        >>> words, picture = words_and_picture("a film and its boxes")
+        >>> words.value = "<b>2</b> kept"
+        >>> picture.tooltip
+        'a film and its boxes: 2 kept'
+    """
+    words, picture = ipywidgets.HTML(), new_picture()
+    picture.tooltip = shows
+
+    def describe(change: dict) -> None:
+        picture.tooltip = f"{shows}: {html.unescape(re.sub('<[^>]*>', '', change['new']))}"
+
+    words.observe(describe, names="value")
+    return words, picture
+
+
 def legend(entries: Mapping[str, tuple[str, str]]) -> ipywidgets.HTML:
     """A line that says what the kinds of lines mean: word -> (colour, "solid", "dashed" or "dotted")."""
     marks = (
@@ -123,3 +149,8 @@ def whole_slider_of(name: str, value: int, last: int, *, low: int = 0) -> ipywid
         style={"description_width": "9em"},
         layout={"width": "32em"},
     )
+
+
+def choice_of(name: str, options: Sequence[str]) -> ipywidgets.ToggleButtons:
+    """Buttons of which one is pressed, with a name before them as a slider has it."""
+    return ipywidgets.ToggleButtons(options=options, description=name, style={"description_width": "9em"})

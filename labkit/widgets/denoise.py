@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labkit.denoising.metrics import psnr
 from labkit.plotting import COLORS, show_image
-from labkit.widgets.canvas import PICTURE_HEIGHT, Canvas, new_figure, new_picture, slider_of, whole_slider_of
+from labkit.widgets.canvas import PICTURE_HEIGHT, Canvas, new_figure, slider_of, whole_slider_of, words_and_picture
 
 GREY_LEVELS = 255  # sigma is said in these, as in the papers
 LOUDEST = 75
@@ -60,7 +60,7 @@ def denoise_demo(
         layout={"width": "32em"},
     )
     wipe = slider_of("wipe", 0.5)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("the image, noisy left of the line and denoised right of it; the difference")
     shown: dict[str, Tensor] = {}
 
     def draw(_=None) -> None:

@@ -13,10 +13,10 @@ from labkit.widgets.canvas import (
     bare_figure,
     legend,
     new_boxes,
-    new_picture,
     outlines_of,
     slider_of,
     whole_slider_of,
+    words_and_picture,
 )
 
 
@@ -63,7 +63,7 @@ def detector_demo(
 
     image_slider = whole_slider_of("image", 0, len(images) - 1)
     score_slider, iou_slider = slider_of("score threshold", score_threshold), slider_of("IoU threshold", iou_threshold)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("a film with its lesions and the boxes that stay")
 
     def redraw(_=None) -> None:
         one, truth = found[image_slider.value], truths[image_slider.value].detach().cpu()

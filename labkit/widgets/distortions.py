@@ -9,7 +9,7 @@ from torch import Tensor
 from labkit.denoising.distortions import same_mse
 from labkit.denoising.metrics import psnr, ssim
 from labkit.plotting import as_image, show_image
-from labkit.widgets.canvas import Canvas, new_figure, new_picture
+from labkit.widgets.canvas import Canvas, new_figure, words_and_picture
 
 PANEL, WORDS = 2.45, 0.42  # height of an image and of the line above it, in inches
 SMALLEST = -4.0  # log10 of the slider's least MSE: 40 dB
@@ -49,7 +49,7 @@ def distortions_demo(image: Tensor, *, mse: float = 0.003, seed: int = 0) -> ipy
         style={"description_width": "9em"},
         layout={"width": "32em"},
     )
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("the image with six kinds of damage of one size")
     figure, panels = _panels(clean)
     canvas = Canvas(figure)
     shown = [panel.images[0] for panel in panels]

@@ -9,7 +9,7 @@ from labkit.denoising.ct_scan import measure, project, reconstruct
 from labkit.denoising.low_dose_ct import WINDOW
 from labkit.denoising.regions import roi_statistics
 from labkit.plotting import COLORS, show_image
-from labkit.widgets.canvas import DOTS_PER_INCH, PICTURE_HEIGHT, Canvas, new_figure, new_picture
+from labkit.widgets.canvas import DOTS_PER_INCH, PICTURE_HEIGHT, Canvas, choice_of, new_figure, words_and_picture
 
 LOWEST, HIGHEST = 3.0, 6.5  # powers of ten: starved rays, and noise below the texture of tissue
 
@@ -82,8 +82,8 @@ def dose_demo(
         style={"description_width": "9em"},
         layout={"width": "32em"},
     )
-    kernel = ipywidgets.ToggleButtons(options=["ramp", "hann"])
-    words, picture = ipywidgets.HTML(), new_picture()
+    kernel = choice_of("filter", ["ramp", "hann"])
+    words, picture = words_and_picture("a CT slice without noise, beside the same at this dose")
 
     def redraw(_=None) -> None:
         measured = measure(rays, photons=slider.value, generator=torch.Generator().manual_seed(0))

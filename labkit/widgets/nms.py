@@ -6,7 +6,16 @@ from torch import Tensor
 from torchvision import ops
 
 from labkit.plotting import COLORS, PREDICTION, TRUTH, show_boxes
-from labkit.widgets.canvas import Canvas, bare_figure, frame, legend, new_boxes, new_picture, outlines_of, slider_of
+from labkit.widgets.canvas import (
+    Canvas,
+    bare_figure,
+    frame,
+    legend,
+    new_boxes,
+    outlines_of,
+    slider_of,
+    words_and_picture,
+)
 
 
 def nms_demo(
@@ -59,7 +68,7 @@ def nms_demo(
 
     iou_slider = slider_of("IoU threshold", iou_threshold)
     score_slider = slider_of("score threshold", score_threshold)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("the image with the boxes that stay and those that are suppressed")
 
     def redraw(_=None) -> None:
         strong = (scores >= score_slider.value).nonzero()[:, 0]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from labkit.detection.evaluation import FrocCurve
 from labkit.plotting import PREDICTION, TRUTH, plot_curves, show_boxes, show_image
-from labkit.widgets.canvas import Canvas, legend, new_boxes, new_figure, new_picture, outlines_of, slider_of
+from labkit.widgets.canvas import Canvas, legend, new_boxes, new_figure, outlines_of, slider_of, words_and_picture
 
 
 def operating_point_demo(
@@ -71,7 +71,7 @@ def operating_point_demo(
     (point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=14, clip_on=False)
 
     slider = slider_of("score threshold", threshold)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("films with the marks above the threshold, beside the FROC curve")
 
     def redraw(_=None) -> None:
         strong = all_scores >= slider.value

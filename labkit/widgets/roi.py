@@ -11,12 +11,13 @@ from labkit.plotting import COLORS, PREDICTION, show_image
 from labkit.widgets.canvas import (
     PICTURE_HEIGHT,
     Canvas,
+    choice_of,
     legend,
     new_boxes,
     new_figure,
-    new_picture,
     outlines_of,
     whole_slider_of,
+    words_and_picture,
 )
 
 
@@ -69,8 +70,8 @@ def roi_demo(features: Tensor, *, stride: int, box: Tensor, size: int = 3) -> ip
     sliders = [whole_slider_of(f"{name} (pixels)", values[name], last) for name, last in most.items()]
     for slider in sliders[2:]:
         slider.min = 1
-    method = ipywidgets.ToggleButtons(options=["RoIPool", "RoIAlign"])
-    words, picture = ipywidgets.HTML(), new_picture()
+    method = choice_of("pooling", ["RoIPool", "RoIAlign"])
+    words, picture = words_and_picture("a feature map with one proposal on it, beside the bins that are pooled from it")
 
     def redraw(_=None) -> None:
         x1, y1, wide, high = (slider.value for slider in sliders)

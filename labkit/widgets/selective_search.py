@@ -13,9 +13,9 @@ from labkit.widgets.canvas import (
     legend,
     new_boxes,
     new_figure,
-    new_picture,
     outlines_of,
     whole_slider_of,
+    words_and_picture,
 )
 
 
@@ -71,7 +71,7 @@ def selective_search_demo(
     }
 
     slider = whole_slider_of("merges so far", step, n - 1)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("the regions so far, beside the film with the proposals so far")
 
     def redraw(_=None) -> None:
         so_far = n + slider.value

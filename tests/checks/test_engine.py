@@ -166,4 +166,4 @@ def test_a_wrong_answer_is_drawn_where_it_can_be(lenient, shown, draw, student, 
     assert check(student, draw=draw) is double
     message, *drawn = shown
     assert "expected" in message["text/plain"]
-    assert [type(picture).__name__ for picture in drawn] == ["Image"] * pictures
+    assert ['<img alt="the case that fails"' in picture["text/html"] for picture in drawn] == [True] * pictures

@@ -127,8 +127,16 @@ def test_in_a_notebook_a_message_is_set_off_and_its_signs_stay_signs(shown):
 def test_a_figure_is_shown_once_and_one_that_cannot_be_drawn_is_not(shown):
     from matplotlib import pyplot
 
-    show_figure(lambda: pyplot.figure(figsize=(1, 1)), seconds=30)
-    assert len(shown) == 1
+    def draw():
+        figure = pyplot.figure(figsize=(1, 1))
+        figure.suptitle("expected < got")
+        return figure
+
+    show_figure(draw, seconds=30)
+    ((picture, options),) = shown
+    assert options == {"raw": True}
+    assert picture["text/plain"] == "expected < got"
+    assert picture["text/html"].startswith('<img alt="expected &lt; got" src="data:image/png;base64,')
     assert pyplot.get_fignums() == []
     show_figure(lambda: 1 / 0, seconds=30)
     assert len(shown) == 1

@@ -8,10 +8,12 @@ from notebooks_by_hand import CHECK, EXERCISE, make_notebook
 from labkit.course import notebook_form
 from labkit.course.notebook_form import BEGIN_SOLUTION, END_SOLUTION, sections
 
+TITLE = "# Title\n\n*You need*\n- *Before:* nothing.\n- *Minutes:* 5 to read.\n- *Device:* any."
+
 
 def good_notebook():
     notebook = make_notebook("import labkit", EXERCISE, CHECK, ("print(1)", "1\n"))
-    notebook.cells.insert(0, new_markdown_cell("# Title", id="title"))
+    notebook.cells.insert(0, new_markdown_cell(TITLE, id="title"))
     return notebook
 
 
@@ -45,6 +47,18 @@ def long_cell(cells):
 
 def long_setup(cells):
     cells[1].source += "\n#" * 8
+
+
+def wide_line(cells):
+    cells[3].source = CHECK.ljust(88) + "#"
+
+
+def bare_title(cells):
+    cells[0].source = "# Title"
+
+
+def title_without_a_list(cells):
+    cells[0].source = TITLE.replace("- *", "*")
 
 
 def skipped(cells):
@@ -97,6 +111,9 @@ def no_exercise(cells):
         (same_id, "cell id 'c1' must be there, and once only"),
         (long_cell, "cell 4: expected at most 25 lines, got 26"),
         (long_setup, "cell 1: expected at most 8 lines, got 9"),
+        (wide_line, "cell 3, line 1: expected at most 88 characters, got 89; break the line"),
+        (bare_title, "cell 0: expected the list items '- *Before:*', '- *Minutes:*', '- *Device:*', got none"),
+        (title_without_a_list, "cell 0: expected the list items"),
         (skipped, "cell 3: tag 'nbval-skip'"),
         (expected_failure, "cell 3: tag 'raises-exception'"),
         (compared_with_nothing, "cell 4: tag 'nbval-check-output' without a stored output"),
@@ -115,6 +132,18 @@ def test_each_fault_is_named(spoil, said):
     found = notebook_form.problems(notebook, "a.ipynb")
     assert any(said in sentence for sentence in found), found
     assert all(sentence.startswith("a.ipynb") for sentence in found)
+
+
+def test_a_line_of_88_characters_fits():
+    notebook = good_notebook()
+    notebook.cells[3].source = CHECK.ljust(87) + "#"
+    assert notebook_form.problems(notebook, "a.ipynb") == []
+
+
+def test_a_title_without_one_of_its_items_says_which_are_there():
+    notebook = good_notebook()
+    notebook.cells[0].source = TITLE.replace("- *Minutes:* 5 to read.\n", "")
+    assert "got Before, Device; write them" in notebook_form.problems(notebook, "a.ipynb")[0]
 
 
 def test_foreign_kernel_metadata_is_named():

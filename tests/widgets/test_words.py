@@ -1,0 +1,60 @@
+"""Every demo in words: its picture says what it shows, and whatever can be moved has a name."""
+
+import html
+import re
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+
+from labkit import widgets
+from labkit.detection.evaluation import FrocMarks, froc_curve
+
+BOXES = torch.tensor([[4.0, 4, 12, 12], [10.0, 3, 20, 11]])
+SCORES = torch.tensor([0.9, 0.6])
+BODY = torch.full((64, 64), -1000.0)
+BODY[20:44, 20:44] = 0
+FILM = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
+
+
+def halves() -> torch.Tensor:
+    """(20, 30) two regions, left and right."""
+    labels = torch.zeros(20, 30, dtype=torch.int64)
+    labels[:, 15:] = 1
+    return labels
+
+
+HIERARCHY = torch.tensor([[0.0, 0, 15, 20], [15, 0, 30, 20], [0, 0, 30, 20]]), torch.tensor([[0, 1]])
+DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
+CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
+DEMOS = {
+    "anchors_demo": lambda demo: demo(FILM, BOXES, stride=8, sizes=[8], aspect_ratios=[1.0]),
+    "denoise_demo": lambda demo: demo(FILM, {"none": lambda noisy, sigma: noisy}),
+    "detector_demo": lambda demo: demo([FILM], [DETECTION], truths=[BOXES]),
+    "distortions_demo": lambda demo: demo(torch.linspace(0, 1, 32 * 32).reshape(32, 32)),
+    "dose_demo": lambda demo: demo(BODY, pixel_mm=5.0, views=60),
+    "nms_demo": lambda demo: demo(BOXES, SCORES, image=FILM),
+    "operating_point_demo": lambda demo: demo([FILM], [BOXES], [SCORES], CURVE, truths=[BOXES]),
+    "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
+    "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
+}
+
+
+def test_every_demo_is_here():
+    assert sorted(DEMOS) == sorted(widgets.__all__)
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_picture_says_what_it_shows_and_every_control_has_a_name(name):
+    demo = DEMOS[name](getattr(widgets, name))
+    place, picture = next((i, c) for i, c in enumerate(demo.children) if isinstance(c, ipywidgets.Image))
+    words, controls = demo.children[place - 1], demo.children[: place - 1]
+    assert controls
+    assert len({control.description for control in controls} - {""}) == len(controls)
+    said = html.unescape(re.sub("<.*?>", "", words.value))
+    assert said
+    assert picture.tooltip.endswith(f": {said}")
+    assert not picture.tooltip.startswith(":")
+    words.value = "<b>3</b> &lt; 4"
+    assert picture.tooltip.endswith(": 3 < 4")
