@@ -1,6 +1,7 @@
 """A student in a real JupyterLab: run everything, move a slider, answer an exercise wrong, then right.
 
-Needs Debian's `chromium` (or another Chromium on the PATH); skips with a reason where there is none.
+Needs Debian's `chromium` (or another Chromium on the PATH); skips with a reason where there is none. With axe-core's
+file named in LABKIT_AXE, its rules are run over what the notebook shows.
 """
 
 import json
@@ -21,6 +22,7 @@ from labkit.course import copies, notebook_form
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAME = "03_non_maximum_suppression.ipynb"
 TOKEN = "only-for-this-test"
+AXE = os.environ.get("LABKIT_AXE")  # axe.min.js of axe-core: npm install axe-core
 SECONDS = 600  # for the whole notebook, and for each answer; it ends what would never end
 
 # What JupyterLab would otherwise ask a newcomer, or hide from the test.
@@ -28,6 +30,9 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false"},
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn, also those out of sight
 }
+# What a screen reader says by its name. The handle of a slider is not here: ipywidgets gives it none, and takes none;
+# the slider's description stands before it.
+NAMED = {"image", "button", "checkbox", "combobox", "radio", "textbox", "listbox"}
 PANEL = "const panel = window.jupyterapp.shell.currentWidget;"
 
 
@@ -137,6 +142,25 @@ def text_of(cell):
     return "".join(texts)
 
 
+def run_all(page):
+    """Runs the notebook to its end."""
+    page.set_default_timeout(SECONDS * 1000)
+    assert page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def spoken(page):
+    """Role and name of whatever the cells show that has one of the named roles, from Chromium's accessibility tree."""
+    session = page.context.new_cdp_session(page)
+    found = []
+    for place in range(page.locator(".jp-OutputArea-output").count()):
+        output = f"document.querySelectorAll('.jp-OutputArea-output')[{place}]"
+        root = session.send("Runtime.evaluate", {"expression": output})["result"]["objectId"]
+        nodes = session.send("Accessibility.queryAXTree", {"objectId": root})["nodes"]
+        heard = [node for node in nodes if not node["ignored"] and node["role"]["value"] in NAMED]
+        found += [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in heard]
+    return found
+
+
 def test_a_server_without_the_token_is_closed(server):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{server}/api/contents", timeout=60)
@@ -145,8 +169,7 @@ def test_a_server_without_the_token_is_closed(server):
 def test_a_student_works_through_a_notebook(page):
     solved = notebook_form.read(copies.ROOT / "notebooks" / NAME)
     number = next(number for number, cell in enumerate(solved.cells) if notebook_form.BEGIN_SOLUTION in cell.source)
-    page.set_default_timeout(SECONDS * 1000)
-    assert page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    run_all(page)
 
     # Left blank: said so, and the notebook ran on to its end.
     code = [cell for cell in cells(page) if cell["cell_type"] == "code" and cell["source"]]
@@ -154,6 +177,13 @@ def test_a_student_works_through_a_notebook(page):
     assert "✓" not in "".join(text_of(cell) for cell in code[: code.index(cells(page)[number + 1]) + 1])
     name = notebook_form.EXERCISE.search(solved.cells[number].source)[1]
     assert f"is not written yet ({name})" in text_of(cells(page)[number + 1])
+
+    heard = spoken(page)
+    assert [role for role, name in heard if not name.strip()] == []
+    names = [name for role, name in heard if role == "image"]
+    assert len(names) == page.locator(".jp-OutputArea-output img").count() >= 8
+    assert sum(name.startswith("the image with the boxes that stay") for name in names) == 1  # the demo
+    assert [name for name in names if name in ("", "Image")] == []
 
     move_a_slider(page)
 
@@ -187,3 +217,18 @@ def move_a_slider(page):
         arg=[before],
         timeout=SECONDS * 1000,
     )
+
+
+@pytest.mark.skipif(not AXE, reason="needs axe-core: npm install axe-core, and its axe.min.js named in LABKIT_AXE")
+def test_axe_finds_no_fault_in_what_a_notebook_shows(page):
+    run_all(page)
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(
+        """() => axe.run({include: ['.jp-OutputArea-output', '.jp-MarkdownOutput']}, {
+            runOnly: ['wcag2a', 'wcag2aa'],
+            rules: {'aria-input-field-name': {enabled: false}},  // the handles of ipywidgets' sliders, see NAMED
+        })"""
+    )
+    faults = {fault["id"]: [node["html"][:200] for node in fault["nodes"]] for fault in found["violations"]}
+    assert faults == {}
+    assert len(found["passes"]) > 5
