@@ -161,7 +161,7 @@ def test_a_figure_in_words_names_its_pictures_its_boxes_and_its_charts():
         torch.zeros(8, 9), boxes=torch.tensor([[1.0, 1, 3, 3], [2, 2, 5, 5]]), title="a film\nof 8 rows", ax=axes[0]
     )
     curves = {"loss": ([0, 1], [2, 1]), "held out": ([0, 1], [2, 2])}
-    plot_curves(curves, xlabel="epoch", ylabel="loss", title="training.", ax=axes[1])
+    plot_curves(curves, xlabel="epoch", ylabel="loss", title="training", ax=axes[1])
     axes[2].set_axis_off()  # nothing in it, nothing said of it
     figure.suptitle("both")
     assert alternative_text(figure) == (
