@@ -170,6 +170,11 @@ def test_a_figure_in_words_names_its_pictures_its_boxes_and_its_charts():
     assert alternative_text(new_figure()[0]) == ""
 
 
+def test_pictures_of_one_title_are_said_once_with_their_number():
+    figure = show_images([torch.zeros(8, 9)] * 5, titles=["face"] * 3 + ["none"] * 2, columns=3)
+    assert alternative_text(figure) == "3 × image: face. 2 × image: none"
+
+
 def test_a_scale_of_colours_is_no_picture_of_its_own_and_what_is_long_is_cut():
     figure, ax = new_figure()
     figure.colorbar(ax.imshow([[0, 1]]), ax=ax, label="score")

@@ -7,6 +7,7 @@ no place for words in JupyterLab.) The words are those already in the figure: ti
 import base64
 import html
 import io
+from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,8 +28,9 @@ def alternative_text(figure: Figure) -> str:
         >>> alternative_text(figure)
         'chart: training; loss over epoch: held out'
     """
-    parts = [figure.get_suptitle(), *(_words_of(ax) for ax in figure.axes)]
-    text = ". ".join(_one_line(part) for part in parts if part)
+    parts = [_one_line(part) for part in (figure.get_suptitle(), *map(_words_of, figure.axes)) if part]
+    counted = [(part, len(list(alike))) for part, alike in groupby(parts)]
+    text = ". ".join(part if count == 1 else f"{count} × {part}" for part, count in counted)
     return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
 
 
