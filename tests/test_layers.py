@@ -86,7 +86,7 @@ OUTSIDE = {
     "nbformat": ["course.*"],
     "jupyterlab": ["course.*"],
     "nbgrader": ["course.grading"],
-    "traitlets": ["course.grading"],
+    "traitlets": ["course.grading", "widgets.*"],
     "jupyter_core": ["course.*"],
 }
 

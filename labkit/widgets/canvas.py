@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import ipywidgets
 import numpy as np
 import torch
+import traitlets
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -87,15 +88,23 @@ def frame(boxes: Tensor) -> Tensor:
     return torch.zeros(height, width)
 
 
-def new_picture() -> ipywidgets.Image:
+class Picture(ipywidgets.Image):
+    """An `ipywidgets.Image` with a place for words: its tooltip, the `title` of the `<img>`, which a reader says.
+
+    The browser's side looks at the description of whatever has a tooltip; an Image as it comes has none.
+    """
+
+    description = traitlets.Unicode("").tag(sync=True)
+    tooltip = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+
+
+def new_picture() -> Picture:
     """A picture in its own size, so that it fits a screen together with its sliders; a box would stretch it."""
-    return ipywidgets.Image(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
+    return Picture(format="png", layout=ipywidgets.Layout(align_self="flex-start", max_width="100%"))
 
 
-def words_and_picture(shows: str) -> tuple[ipywidgets.HTML, ipywidgets.Image]:
+def words_and_picture(shows: str) -> tuple[ipywidgets.HTML, Picture]:
     """A line of words, and a picture under it; what it shows and the words are its alternative text.
-
-    An `ipywidgets.Image` has no `alt`: its tooltip, the `title` of the `<img>`, is what a screen reader says.
 
     Args:
         shows: what the picture shows in every state of the demo.

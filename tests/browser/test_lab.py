@@ -179,7 +179,7 @@ def test_a_student_works_through_a_notebook(page):
     assert f"is not written yet ({name})" in text_of(cells(page)[number + 1])
 
     heard = spoken(page)
-    assert [role for role, name in heard if not name.strip()] == []
+    assert [role for role, name in heard if not name.strip()] == [], heard
     names = [name for role, name in heard if role == "image"]
     assert len(names) == page.locator(".jp-OutputArea-output img").count() >= 8
     assert sum(name.startswith("the image with the boxes that stay") for name in names) == 1  # the demo
