@@ -198,11 +198,14 @@ class Table:
     def line(self, name: str, found: list[dict]) -> None:
         """The mAP of a variant, and its difference from the first line."""
         matches = self.matches[name] = match_images(found, self.films.targets)
+        value = mean_ap(matches)
         if self.first is None:
             self.first = matches
-        value, change = mean_ap(matches), mean_ap(matches) - mean_ap(self.first)
+            print(f"{name:<58}{value:6.3f}", flush=True)
+            return
         low, high = self.interval(matches, self.first)
-        verdict = "more" if low > 0 else "less" if high < 0 else "undecided"
+        verdict = "higher" if low > 0 else "lower" if high < 0 else "undecided"
+        change = value - mean_ap(self.first)
         print(f"{name:<58}{value:6.3f}{change:+8.3f}   {low:+.3f} to {high:+.3f}   {verdict}", flush=True)
 
     def interval(self, some, other) -> tuple[float, float]:
