@@ -35,6 +35,22 @@ def likely_cause(
     return best
 
 
+def never_changes(theirs: Sequence[Any], expected: Sequence[Any], compare: Callable) -> bool:
+    """Whether a student's results are one and the same where those expected are not; errors say nothing.
+
+    Example:
+        >>> never_changes([0, 0, "IndexError"], [0, 3, 5], lambda got, right: None if got == right else "differs")
+        True
+    """
+    pairs = [(mine, right) for mine, right in zip(theirs, expected, strict=True) if not issubclass(type(mine), str)]
+    if len(pairs) < 2:
+        return False
+    (first, wanted), *rest = pairs
+    return all(_agree(mine, first, compare) for mine, _ in rest) and not all(
+        _agree(right, wanted, compare) for _, right in rest
+    )
+
+
 def _agree(a: Any, b: Any, compare: Callable) -> bool | None:
     """Whether two results agree; None where one is an error and the other is not."""
     told = [issubclass(type(result), str) for result in (a, b)]  # not isinstance, which asks the result itself

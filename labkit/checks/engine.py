@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from labkit.checks.cases import Case, a_type, difference, with_accelerator
-from labkit.checks.causes import likely_cause
+from labkit.checks.causes import likely_cause, never_changes
 from labkit.checks.explain import (
     LONGEST_SENTENCE,
     name_and_text,
@@ -192,7 +192,15 @@ class _Check:
         theirs = [self._answer(self.student, number) for number in range(len(self.cases))]
         answers = {sentence: partial(self._answer, wrong) for sentence, wrong in self.mistakes.items()}
         cause = likely_cause(theirs, self.cases.index(case), answers, self._compared)
+        if not cause and self._never_changes(theirs):
+            cause = "the answer is the same in every case: compute it from the arguments"
         return [f"  likely: {cause}"] if cause else []
+
+    def _never_changes(self, theirs: Sequence[Any]) -> bool:
+        """Whether the student's results never change; cases of a kind of their own, of a gradient say, are left out."""
+        plain = [number for number, case in enumerate(self.cases) if type(case) is Case]
+        expected = [self._answer(self.reference, number) for number in plain]
+        return never_changes([theirs[number] for number in plain], expected, self._compared)
 
     def _answer(self, function: Callable, number: int) -> Any:
         """The result of a function for one case; the name of the error where it raised one."""

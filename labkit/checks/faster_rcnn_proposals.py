@@ -217,15 +217,20 @@ def _proposals(
     good: Callable = _some_area,
     suppress: Callable = ops.nms,
     judged: str = "clipped",
+    given: str = "clipped",
     first: Callable = lambda rows, after: rows[:after],
 ) -> Tensor:
-    """The four steps with room for the usual slips; boxes are suppressed as `judged`."""
+    """The four steps with room for the usual slips; boxes are suppressed as `judged`, and come out as `given`."""
     rows = best(logits, before)
     decoded = decode(deltas[rows], anchors[rows])
     boxes = clip(decoded, image_size)
     whole = good(boxes, image_size)
-    judges = {"clipped": boxes, "decoded": decoded, "anchors": anchors[rows]}[judged]
-    return boxes[whole][first(suppress(judges[whole], logits[rows][whole], iou_threshold), after)]
+    forms = {"clipped": boxes, "decoded": decoded, "anchors": anchors[rows]}
+    return forms[given][whole][first(suppress(forms[judged][whole], logits[rows][whole], iou_threshold), after)]
+
+
+def _all_of_them(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    return boxes[:, 0] > -torch.inf
 
 
 def _in_order(*args) -> Tensor:
@@ -258,14 +263,6 @@ def _rows_of(logits: Tensor, deltas: Tensor, anchors: Tensor, image_size, before
     return ops.nms(boxes, logits[rows], iou_threshold)[:after]
 
 
-def _everything(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    return torch.arange(len(boxes), device=boxes.device)
-
-
-def _from_half(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    return ops.nms(boxes, scores, iou_threshold - 1e-4)
-
-
 RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
     "the deltas are not applied: decode_boxes(deltas, anchors)": lambda *a: _proposals(*a, decode=lambda d, b: b),
     "the deltas are added as pixels: decode_boxes(deltas, anchors)": (
@@ -275,6 +272,18 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
         lambda *a: _proposals(*a, decode=lambda d, b: decode_boxes(b, d))
     ),
     "the boxes are not clipped to the image": lambda *a: _proposals(*a, clip=lambda b, s: b),
+    "boxes are dropped by their clipped form and come out unclipped: go on with the clipped ones": (
+        lambda *a: _proposals(*a, judged="decoded", given="decoded")
+    ),
+    "boxes are dropped and suppressed in their clipped form and come out unclipped: give the clipped ones": (
+        lambda *a: _proposals(*a, given="decoded")
+    ),
+    "the boxes are clipped last: clip them before you drop and suppress": (
+        lambda *a: _proposals(*a, judged="decoded", good=_all_of_them)
+    ),
+    "only x is clipped: y may not leave the film either": (
+        lambda *a: _proposals(*a, clip=lambda b, s: torch.where(b.new_tensor([1, 0, 1, 0]) > 0, b.clamp(0, s[1]), b))
+    ),
     "height and width are exchanged: x is clipped to the width, which is image_size[1]": (
         lambda *a: _proposals(*a, clip=lambda b, s: ops.clip_boxes_to_image(b, s[::-1]))
     ),
@@ -288,7 +297,7 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
         lambda *a: _proposals(*a, clip=lambda b, s: ops.clip_boxes_to_image(b, (s[0] - 1, s[1] - 1)))
     ),
     "a box that is clipped to nothing is kept: drop boxes without width or height": (
-        lambda *a: _proposals(*a, good=lambda b, s: b[:, 0] > -torch.inf)
+        lambda *a: _proposals(*a, good=_all_of_them)
     ),
     "a box that reaches over the edge is dropped: clip it": (
         lambda *a: _proposals(*a, clip=lambda b, s: b, good=_within)
@@ -308,13 +317,13 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
     "`after` is not used: at most `after` boxes come out": lambda *a: _proposals(*a, first=lambda rows, after: rows),
     "`after` is cut before boxes are dropped: suppress first": _cut_first,
     "nothing is suppressed: what overlaps a better box by more than iou_threshold goes": (
-        lambda *a: _proposals(*a, suppress=_everything)
+        lambda *a: _proposals(*a, suppress=lambda b, s, t: torch.arange(len(b), device=b.device))
     ),
     "the threshold is written into the function: use the argument": (
         lambda *a: _proposals(*a, suppress=lambda b, s, t: ops.nms(b, s, 0.7))
     ),
     "an IoU equal to the threshold drops nothing: more than the threshold does": (
-        lambda *a: _proposals(*a, suppress=_from_half)
+        lambda *a: _proposals(*a, suppress=lambda b, s, t: ops.nms(b, s, t - 1e-4))
     ),
     "the anchors are suppressed: decode them first": lambda *a: _proposals(*a, judged="anchors"),
     "boxes are suppressed before they are clipped: clip first": lambda *a: _proposals(*a, judged="decoded"),

@@ -20,7 +20,7 @@ TOLERANCE = 2e-4  # of the largest number: E[x²] - E[x]² in float32 keeps abou
 def close(got, expected) -> str | None:
     """What differs by more than a small share of the largest number expected."""
     parts = expected if isinstance(expected, tuple | list) else [expected]
-    largest = max(float(part.abs().max()) for part in parts)
+    largest = max(float(torch.as_tensor(part).abs().max()) for part in parts)  # a bare number will do for a scalar
     return difference(got, expected, atol=TOLERANCE * max(largest, 0.01))
 
 

@@ -1,4 +1,4 @@
-"""Arrays kept on disk between runs, so that what takes long is made once.
+"""Arrays kept on disk between runs, so that what takes long is made once; and where real data sets lie.
 
 A file is sealed (`labkit.files`) and carries the recipe's key. A reader meets a whole file or none, also while
 two processes write.
@@ -44,6 +44,25 @@ def cache_dir() -> Path:
         return user_path(pooch.os_cache("labkit"))
     except ValueError as error:
         raise ValueError(f"there is no home folder for the cache ({error}); set LABKIT_CACHE to a folder") from error
+
+
+def set_folder(name: str, *, needs: str) -> Path | None:
+    """The folder of a real data set on this machine; None where it is not here.
+
+    It is looked for in the folder that LABKIT_DATA_TEST names, where the tests have their sets, and then in the cache,
+    where `labkit data get` puts it.
+
+    Args:
+        name: of the set, as `labkit data list` has it: "mini-mias", "bccd", "luna16".
+        needs: a file that the set must hold, relative to its folder.
+
+    Example:
+        >>> set_folder("no-such-set", needs="list.txt") is None
+        True
+    """
+    chosen = os.environ.get("LABKIT_DATA_TEST")
+    folders = [parent / name for parent in ([user_path(chosen)] if chosen else []) + [cache_dir()]]
+    return next((folder for folder in folders if (folder / needs).is_file()), None)
 
 
 def cached_arrays(name: str, make: Callable[[], Arrays], *, key: str) -> Arrays:

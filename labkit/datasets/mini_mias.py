@@ -26,8 +26,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from labkit.datasets.cache import cache_dir
+from labkit.datasets.augment import collate_fn
+from labkit.datasets.cache import cache_dir, set_folder
 from labkit.datasets.mias_info import KINDS, SIDE, Row, info_problems, read_info
+from labkit.datasets.phantoms import Mammograms
 from labkit.datasets.splits import Choice, Target, chosen_rows, clone_target, one_row, split_by_patient
 from labkit.files import user_path
 
@@ -35,6 +37,7 @@ CLASSES = ("background", "benign", "malignant")  # the index is the label
 # Seen on overlays: their circles lie on the background, flipped or not. The altered Info.txt calls both
 # normal.
 MISPLACED = ("mdb212", "mdb214")
+PIXEL_MM = 0.2  # as digitised, before anything is reduced
 FETCH_AGAIN = "run: labkit data get mini-mias"
 # Possessive: blanks and comments are passed once, so a header of a million blanks takes no longer than reading it.
 _GAP = rb"(?:\s|#[^\n]*\n)++"
@@ -144,6 +147,31 @@ def load(folder: str | Path | None = None, *, reduce: int = 1, mask: bool = Fals
     files = [folder / f"{film}.pgm" for film in used]
     targets = [_target(films[film], reduce) for film in used]
     return MiniMias(files, targets, problems, reduce=reduce, mask=mask)
+
+
+def films(folder: str | Path | None = None, *, reduce: int = 4) -> Mammograms:
+    """The real films in the form of the phantoms, all in memory: what notebook 09 takes in their place.
+
+    Whatever works on `labkit.datasets.phantoms.mammograms` works on these: `images`, `targets`, `patients`, `split`.
+    All but the breast is black, since labels and tape are easy to learn and teach nothing.
+
+    Args:
+        folder: where the set lies; by default where `set_folder` finds it.
+        reduce: as in `load`; at 4 a film has 256 by 256 pixels of 0.8 mm.
+
+    Raises:
+        FileNotFoundError: the set is not on this machine; the message says how to get it.
+        ValueError: what `load` finds.
+
+    Example:
+        >>> films("no/such/folder")
+        Traceback (most recent call last):
+        FileNotFoundError: no/such/folder holds no mammograms (Info.txt); run: labkit data get mini-mias
+    """
+    found = set_folder("mini-mias", needs="Info.txt") if folder is None else folder
+    dataset = load(found, reduce=reduce, mask=True)
+    images, targets = collate_fn([dataset[row] for row in range(len(dataset))])
+    return Mammograms(torch.stack(images), targets, dataset.patients, pixel_mm=PIXEL_MM * reduce)
 
 
 def read_pgm(path: str | Path) -> np.ndarray:

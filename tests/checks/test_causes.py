@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.checks.causes import likely_cause
+from labkit.checks.causes import likely_cause, never_changes
 
 
 def differs(got, expected):
@@ -39,3 +39,19 @@ def test_results_that_cannot_be_compared_do_not_agree():
         raise TypeError
 
     assert likely_cause([1], 0, {"a": lambda number: 1}, broken) == ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected", "told"),
+    [
+        ([0, 0, 0], [0, 3, 5], True),
+        ([0, "IndexError", 0], [0, 3, 5], True),  # where it fails besides
+        ([0, 0, 1], [0, 3, 5], False),
+        ([4, 4, 4], [5, 5, 5], False),  # so is what is expected
+        (["4", "4"], [1, 2], False),  # errors of one kind are no answers
+        ([4, "IndexError"], [1, 2], False),  # a single answer shows nothing
+        ([], [], False),
+    ],
+)
+def test_an_answer_that_never_changes(theirs, expected, told):
+    assert never_changes(theirs, expected, differs) is told

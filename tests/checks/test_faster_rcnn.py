@@ -237,3 +237,38 @@ def test_the_usual_slips_of_the_head_are_named(message_of, slip, told):
 
 def test_the_plain_head_without_a_slip_is_right(strict):
     assert checks.rpn_head(head_of_a_student) is head_of_a_student
+
+
+def proposals_of_a_student(logits, deltas, anchors, image_size, before, after, iou_threshold, *, slip=""):
+    """The four steps in the plainest way, and the ways to lose the clipping."""
+    rows = logits.argsort(descending=True)[:before]
+    decoded, scores = decode_boxes(deltas[rows], anchors[rows]), logits[rows]
+    clipped = clip_boxes_to_image(decoded, image_size)
+    if slip == "not at all":
+        return decoded[nms(decoded, scores, iou_threshold)[:after]]
+    if slip == "at the very end":
+        return clip_boxes_to_image(decoded[nms(decoded, scores, iou_threshold)[:after]], image_size)
+    whole = (clipped[:, 2:] > clipped[:, :2]).all(dim=1)
+    decoded, clipped, scores = decoded[whole], clipped[whole], scores[whole]
+    if slip == "for the width alone":
+        return decoded[nms(decoded, scores, iou_threshold)[:after]]
+    keep = nms(clipped, scores, iou_threshold)[:after]
+    return decoded[keep] if slip == "for suppression alone" else clipped[keep]
+
+
+@pytest.mark.parametrize(
+    ("slip", "told"),
+    [
+        ("not at all", "the boxes are not clipped to the image"),
+        ("at the very end", "the boxes are clipped last"),
+        ("for the width alone", "boxes are dropped by their clipped form and come out unclipped"),
+        ("for suppression alone", "boxes are dropped and suppressed in their clipped form and come out unclipped"),
+    ],
+)
+def test_every_way_to_lose_the_clipping_is_named(message_of, slip, told):
+    answer = message_of(checks.rpn_proposals, lambda *args: proposals_of_a_student(*args, slip=slip))
+    assert f"likely: {told}" in answer
+
+
+def test_the_plain_proposals_without_a_slip_are_right(strict):
+    assert checks.rpn_proposals(proposals_of_a_student) is proposals_of_a_student

@@ -159,3 +159,22 @@ def test_the_tolerance_is_a_share_of_the_largest_number():
     expected = torch.tensor([2e-3, -5e-3])
     assert subject.close(expected + 1e-6, expected) is None
     assert "differs in 2 of 2" in subject.close(expected + 1e-4, expected)
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        lambda *a: torch.zeros(()),
+        lambda *a: 0.5,
+        lambda pred, *a: 0 * pred.sum(),
+        lambda pred, target, data_range, weights, alpha: pred.new_ones((), requires_grad=True),
+    ],
+    ids=["zero", "a number", "zero with a gradient", "a leaf"],
+)
+@pytest.mark.parametrize("check", [checks.zhao_loss, checks.ssim_loss])
+def test_a_loss_that_never_changes_is_named(message_of, check, constant):
+    if check is checks.ssim_loss:
+        told = message_of(check, lambda *a: constant(*a, (1.0,), 0.5))
+    else:
+        told = message_of(check, constant)
+    assert "likely: the answer is the same in every case" in told

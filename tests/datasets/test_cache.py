@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from labkit.datasets import cache
-from labkit.datasets.cache import cache_dir, cached_arrays
+from labkit.datasets.cache import cache_dir, cached_arrays, set_folder
 from labkit.files import write_sealed
 
 
@@ -194,3 +194,22 @@ def test_a_good_run_warns_of_nothing(folder):
         warnings.simplefilter("error")
         cached_arrays("squares", make_squares, key="v1")
         cached_arrays("squares", must_not_make, key="v1")
+
+
+def put(folder):
+    (folder / "some-set" / "deep").mkdir(parents=True)
+    (folder / "some-set" / "deep" / "list.txt").write_text("a b")
+    return folder / "some-set"
+
+
+def test_a_set_is_looked_for_among_the_tests_sets_first(folder, tmp_path, monkeypatch):
+    monkeypatch.delenv("LABKIT_DATA_TEST", raising=False)
+    assert set_folder("some-set", needs="deep/list.txt") is None
+    cached = put(folder)
+    assert set_folder("some-set", needs="deep/list.txt") == cached
+    monkeypatch.setenv("LABKIT_DATA_TEST", str(tmp_path / "sets"))
+    assert set_folder("some-set", needs="deep/list.txt") == cached  # where the tests' sets lack it
+    given = put(tmp_path / "sets")
+    assert set_folder("some-set", needs="deep/list.txt") == given
+    assert set_folder("some-set", needs="other.txt") is None
+    assert set_folder("another", needs="deep/list.txt") is None

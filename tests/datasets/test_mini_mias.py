@@ -123,6 +123,38 @@ def test_the_mask_keeps_the_breast_alone(films, reduce):
         mini_mias.breast_mask(torch.zeros(1, 4, 4))
 
 
+@pytest.mark.filterwarnings("ignore:mini-mias")
+def test_the_films_in_the_form_of_the_phantoms(films):
+    levels = np.zeros((1024, 1024), np.uint8)
+    levels[100:900, 300:1000] = 120
+    levels[20:120, 40:160] = 250  # a label
+    write_film(films, "mdb001", levels)
+    taken, dataset = mini_mias.films(films), mini_mias.load(films, reduce=4, mask=True)
+    assert taken.images.shape == (4, 1, 256, 256)
+    assert torch.equal(taken.images[0], dataset[0][0])  # the label is black
+    assert taken.patients.tolist() == [1, 1, 2, 106]
+    assert [len(target["boxes"]) for target in taken.targets] == [1, 0, 2, 1]
+    assert torch.equal(taken.targets[2]["boxes"], dataset.targets[2]["boxes"])
+    assert taken.pixel_mm == taken.subset([0]).pixel_mm == pytest.approx(0.8)
+    assert sorted(len(part) for part in taken.split((2 / 3, 1 / 3))) in ([1, 3], [2, 2])
+    assert mini_mias.films(films, reduce=8).images.shape == (4, 1, 128, 128)
+
+
+@pytest.mark.filterwarnings("ignore:mini-mias")
+def test_the_films_are_found_where_the_tests_have_them_and_in_the_cache(films, tmp_path_factory, monkeypatch):
+    sets, cache = tmp_path_factory.mktemp("sets"), tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LABKIT_DATA_TEST", str(sets))
+    monkeypatch.setenv("LABKIT_CACHE", str(cache))
+    with pytest.raises(FileNotFoundError, match=r"holds no mammograms \(Info.txt\); run: labkit data get mini-mias"):
+        mini_mias.films()
+    shutil.copytree(films, cache / "mini-mias")
+    assert len(mini_mias.films()) == 4
+    monkeypatch.delenv("LABKIT_DATA_TEST")
+    assert len(mini_mias.films()) == 4
+    with pytest.raises(ValueError, match="reduce must be 1, 2, 4, 8 or 16, got 3"):
+        mini_mias.films(reduce=3)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -60,14 +60,15 @@ class Mammograms(Dataset):
         pixel_mm: side of a pixel in mm.
     """
 
-    def __init__(self, images: Tensor, targets: list[Target], patients: Tensor):
+    def __init__(self, images: Tensor, targets: list[Target], patients: Tensor, *, pixel_mm: float | None = None):
+        """Put films together; without `pixel_mm` they are 160 mm high, as phantoms are."""
         if not len(images) == len(targets) == len(patients):
             raise ValueError(
                 "expected one target and one patient an image, got "
                 f"{len(images)} images, {len(targets)} targets, {len(patients)} patients; index all three together"
             )
         self.images, self.targets, self.patients = images, targets, patients
-        self.pixel_mm = FILM_MM / images.shape[-2]
+        self.pixel_mm = FILM_MM / images.shape[-2] if pixel_mm is None else pixel_mm
 
     def __len__(self) -> int:
         return len(self.images)
@@ -86,7 +87,8 @@ class Mammograms(Dataset):
             (2, 3)
         """
         rows = chosen_rows(choice, len(self))
-        return Mammograms(self.images[rows], [clone_target(self.targets[row]) for row in rows], self.patients[rows])
+        targets = [clone_target(self.targets[row]) for row in rows]
+        return Mammograms(self.images[rows], targets, self.patients[rows], pixel_mm=self.pixel_mm)
 
     def split(self, fractions: Sequence[float], seed: int = 0) -> list["Mammograms"]:
         """One dataset a fraction, drawn by patient: no patient is in two of them.
