@@ -24,6 +24,7 @@ from labkit.bootstrap import bootstrap_interval
 from labkit.datasets.comparison import comparison_films
 from labkit.datasets.splits import split_by_patient
 from labkit.detection import rcnn
+from labkit.detection.backbone import FilmBackbone
 from labkit.detection.boxes import decode_boxes, encode_boxes
 from labkit.detection.evaluation import average_precision_of, match_images
 from labkit.detection.fast_rcnn import FastRCNN
@@ -129,6 +130,45 @@ def of_films(model: FastRCNN, part: Films) -> list[Tensor]:
     return rows
 
 
+# Three ways to cut a proposal out, with one and the same pretrained backbone and no further training. Each gives 3 x 3
+# cells of 64 features, (R, 576).
+
+
+def warped(backbone: FilmBackbone, image: Tensor, boxes: Tensor) -> Tensor:
+    """Pixels are cut and warped, as in R-CNN."""
+    crops = rcnn.crop_and_resize(image, boxes, size=32, context=2)
+    return torch.cat([F.adaptive_avg_pool2d(backbone(some), 3).flatten(1) for some in crops.split(128)])
+
+
+def windows(backbone: FilmBackbone, image: Tensor, boxes: Tensor, *, side: int = 48) -> Tensor:
+    """Pixels are cut and *not* warped: a square of the film around the proposal, whose cells are cut out then."""
+    corner = ((boxes[:, :2] + boxes[:, 2:]) / 2).round() - side / 2  # (R, 2)
+    crops = rcnn.crop_and_resize(image, torch.cat([corner, corner + side], dim=1), size=side)
+    inside = boxes - corner.repeat(1, 2)
+    pairs = zip(crops.split(128), inside.split(128), strict=True)
+    return torch.cat([_cells(backbone(some), list(rows[:, None]), backbone.stride) for some, rows in pairs])
+
+
+def whole_film(backbone: FilmBackbone, image: Tensor, boxes: Tensor) -> Tensor:
+    """The film goes through as it is, and the proposals' cells are cut out, as in Fast R-CNN."""
+    return _cells(backbone(image[None]), [boxes], backbone.stride)
+
+
+def _cells(maps: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
+    return roi_align(maps.float(), boxes, size=3, stride=stride).flatten(1)
+
+
+@torch.no_grad()
+def untrained(part: Films, cut) -> list[Tensor]:
+    """(R, 576) features of each film, cut out by one of the three."""
+    device, rows = pick_device(), []
+    backbone = film_backbone().to(device).eval()
+    for image, boxes in zip(tqdm(part.films.images, leave=False), part.proposals, strict=True):
+        with autocast(device):
+            rows.append(cut(backbone, (image.to(device) - MEAN) / STD, boxes.to(device)).float().cpu())
+    return rows
+
+
 # ------------------------------------------------------------------------------------------- who judges them
 
 
@@ -224,17 +264,21 @@ def judged_twice(table: Table, name: str, network, kept: Films, test: Films, par
 
 
 @torch.no_grad()
-def two_lines(table: Table, name: str, test: Films, features: list[Tensor], linear: Linear, logits) -> None:
-    """The same features and the same moved boxes, scored by SVMs and by a softmax."""
+def svm_line(table: Table, name: str, test: Films, features: list[Tensor], linear: Linear) -> None:
+    """Scored by SVMs."""
 
-    def by_svm(x: Tensor) -> Tensor:
+    def scores(x: Tensor) -> Tensor:
         return F.pad(x @ linear.weights.T + linear.biases, (1, 0))  # background first, which is not looked at
 
-    def by_softmax(x: Tensor) -> Tensor:
-        return logits(x).softmax(dim=1)
+    table.line(name, detections(test, features, linear.moves, scores, least=rcnn.MARGIN))
 
-    table.line(f"{name}; SVMs", detections(test, features, linear.moves, by_svm, least=rcnn.MARGIN))
-    table.line(f"{name}; softmax", detections(test, features, linear.moves, by_softmax, least=0.01))
+
+@torch.no_grad()
+def two_lines(table: Table, name: str, test: Films, features: list[Tensor], linear: Linear, logits) -> None:
+    """The same features and the same moved boxes, scored by SVMs and by a softmax."""
+    svm_line(table, f"{name}; SVMs", test, features, linear)
+    found = detections(test, features, linear.moves, lambda x: logits(x).softmax(dim=1), least=0.01)
+    table.line(f"{name}; softmax", found)
 
 
 def main() -> None:
@@ -255,6 +299,9 @@ def main() -> None:
         judged_twice(table, name, network, kept, test, parts, context=context)
     shipped = trained_rcnn().network  # of notebook 08: six times as many crops to learn from
     judged_twice(table, "crops of 48 px, 3 around the box", shipped, kept, test, parts, context=rcnn.CONTEXT)
+    for cut in (warped, windows, whole_film):
+        linear = linear_models(kept, untrained(kept, cut), *parts)
+        svm_line(table, f"no fine-tuning, {cut.__name__}; SVMs", test, untrained(test, cut), linear)
     fast = trained_fast_rcnn()
     linear = linear_models(kept, of_films(fast, kept), *parts)
     two_lines(table, "Fast R-CNN's features", test, of_films(fast, test), linear, fast.cpu().roi_head.class_logits)

@@ -65,3 +65,24 @@ def test_its_crops_are_positives_and_thirty_others(gap, part):
     assert crops.crops.shape[1:] == (1, 16, 16)
     assert (crops.labels == 0).sum() <= 60
     assert crops[0][0].shape == (1, 16, 16)
+
+
+def test_a_window_of_the_film_has_the_cells_of_the_whole_film(gap, part):
+    """Up to what lies beyond the window: a network that looks at single pixels sees no difference."""
+
+    class Pixels(torch.nn.Module):
+        stride = 1
+
+        def forward(self, images):
+            return images
+
+    boxes = torch.tensor([[20.0, 30.0, 36.0, 42.0], [31.0, 40.0, 43.0, 58.0]])
+    image = part.films.images[0]
+    torch.testing.assert_close(gap.windows(Pixels(), image, boxes), gap.whole_film(Pixels(), image, boxes))
+
+
+@pytest.mark.parametrize("name", ["warped", "windows", "whole_film"])
+def test_every_way_to_cut_gives_as_many_features(gap, part, name):
+    features = gap.untrained(part, getattr(gap, name))
+    assert [x.shape for x in features] == [(12, 576), (12, 576)]
+    assert all(x.isfinite().all() for x in features)
