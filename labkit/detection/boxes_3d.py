@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,14 +92,16 @@ def box_iou_3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """`box_iou_3d` without its checks. Axis by axis, since (N, M) is read faster than (N, M, 3)."""
-    common = None
-    for start, end in ((0, 3), (1, 4), (2, 5)):
-        low = torch.maximum(boxes1[:, None, start], boxes2[:, start])
-        side = (torch.minimum(boxes1[:, None, end], boxes2[:, end]) - low).clamp(min=0)
-        common = side if common is None else common * side  # (N, M)
+    common = _common_side(boxes1, boxes2, 0) * _common_side(boxes1, boxes2, 1) * _common_side(boxes1, boxes2, 2)
     volumes1, volumes2 = ((boxes[:, 3:] - boxes[:, :3]).prod(dim=1) for boxes in (boxes1, boxes2))
     union = volumes1[:, None] + volumes2 - common
     return common / union.where(union > 0, 1)
+
+
+def _common_side(boxes1: Tensor, boxes2: Tensor, axis: int) -> Tensor:
+    """(N, M) voxels that two boxes share along an axis."""
+    low = torch.maximum(boxes1[:, None, axis], boxes2[:, axis])
+    return (torch.minimum(boxes1[:, None, axis + 3], boxes2[:, axis + 3]) - low).clamp(min=0)
 
 
 def encode_boxes_3d(boxes: Tensor, anchors: Tensor) -> Tensor:
@@ -215,7 +218,7 @@ def _greedy(overlaps: Tensor) -> Tensor:
     """(N,) bool which boxes stay, given (N, N) bool which of them overlap, best first."""
     table = overlaps.cpu().numpy()  # one wait for all rows
     stays = [True] * len(table)
-    gone = table[:0].any(axis=0)  # (N,) False
+    gone = np.zeros(len(table), bool)
     for row, others in enumerate(table):
         stays[row] = not gone[row]
         if stays[row]:
