@@ -33,6 +33,7 @@ LAYERS = (
     ("weights", 0),
     ("bootstrap", 0),
     ("detection.boxes", 1),
+    ("detection.boxes_3d", 1),
     ("detection.box_checks", 1),
     ("detection.non_maximum_suppression", 1),
     ("detection.images", 1),

@@ -6,7 +6,8 @@ Deltas   (N, 4) float, dx dy dw dh: centre shift in anchor sizes, log ratio of s
          appendix C).
 
 IoU, hard suppression, clipping and conversion are torchvision's (`box_iou`, `nms`, `clip_boxes_to_image`,
-`box_convert`); soft suppression stands in `non_maximum_suppression`, checks of boxes in `box_checks`.
+`box_convert`); soft suppression stands in `non_maximum_suppression`, checks of boxes in `box_checks`, boxes in volumes
+in `boxes_3d`, and all of them can be imported from here.
 """
 
 import math
@@ -15,9 +16,34 @@ import torch
 from torch import Tensor
 
 from labkit.detection.box_checks import check_boxes
+from labkit.detection.boxes_3d import (
+    box_iou_3d,
+    centroid_distance,
+    check_boxes_3d,
+    clip_boxes_3d,
+    decode_boxes_3d,
+    encode_boxes_3d,
+    nms_3d,
+    wall_distance,
+)
 from labkit.detection.non_maximum_suppression import soft_nms
 
-__all__ = ["MAX_LOG_RATIO", "check_boxes", "decode_boxes", "deltas_between", "encode_boxes", "soft_nms"]
+__all__ = [
+    "MAX_LOG_RATIO",
+    "box_iou_3d",
+    "centroid_distance",
+    "check_boxes",
+    "check_boxes_3d",
+    "clip_boxes_3d",
+    "decode_boxes",
+    "decode_boxes_3d",
+    "deltas_between",
+    "encode_boxes",
+    "encode_boxes_3d",
+    "nms_3d",
+    "soft_nms",
+    "wall_distance",
+]
 
 # exp(dw) enlarges an anchor at most as much as turns a 16 px box into one of 1000 px. An untrained head can
 # ask for any size, and exp overflows to inf at 89 in float32 and at 11.1 in half precision.

@@ -5,8 +5,11 @@ regions     squares with one mass each         texture     power-law fields, and
 patches     squares, every other with a mass   lesions     their shapes and their contrast
 chest       X-rays of chests                   placement   where they go
 ct          slices of chest and abdomen
+torso       scans of the torso in three dimensions, with organs' boxes or lung nodules; under it are
+            body, organs, skeleton, trees (of vessels), nodules, and solids, which they are all made of
 
-`chest` and `ct` are for denoising: import them by their own names, `from labkit.datasets.phantoms import ct`.
+`chest` and `ct` are for denoising, `torso` for detection in volumes: import them by their own names,
+`from labkit.datasets.phantoms import ct`.
 """
 
 from labkit.datasets.phantoms.films import (
