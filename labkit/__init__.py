@@ -18,4 +18,5 @@ NOTEBOOKS = (
     "11_networks",
     "12_losses",
     "13_low_dose_ct",
+    "16_attention",
 )

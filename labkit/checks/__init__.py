@@ -59,6 +59,9 @@ EXERCISES = {
     "ssim_gradient": "losses",
     "ms_ssim": "losses_scales",
     "zhao_loss": "losses_scales",
+    "gaussian_heatmap": "attention",
+    "heatmap_loss": "attention_loss",
+    "grad_cam": "attention_cam",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

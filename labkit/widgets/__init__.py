@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labkit.widgets.detector import detector_demo
     from labkit.widgets.distortions import distortions_demo
     from labkit.widgets.dose import dose_demo
+    from labkit.widgets.heatmap import heatmap_demo
     from labkit.widgets.nms import nms_demo
     from labkit.widgets.operating_point import operating_point_demo
     from labkit.widgets.roi import roi_demo
@@ -28,6 +29,7 @@ __all__ = [
     "detector_demo",
     "distortions_demo",
     "dose_demo",
+    "heatmap_demo",
     "nms_demo",
     "operating_point_demo",
     "roi_demo",
