@@ -1,5 +1,6 @@
 """What every test file may ask for."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,20 @@ def real_data():
     if not Path(folder).is_dir():
         pytest.fail(f"LABKIT_DATA_TEST must name a folder, got {folder}")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    """A function: the name of a recipe -> the module data/weights/NAME.py."""
+
+    def load(name):
+        path = Path(__file__).parent.parent / "data" / "weights" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True)

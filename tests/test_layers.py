@@ -41,6 +41,7 @@ LAYERS = (
     *((f"denoising.{name}", 1) for name in IMAGES_AND_NOISE),
     *((f"detection.{name}", 4) for name in SYSTEMS),
     ("detection.pretrained", 5),  # the systems with their weights
+    ("denoising.pretrained", 5),
     ("denoising.filters", 4),
     ("denoising.networks", 4),
     ("denoising.low_dose_ct", 4),

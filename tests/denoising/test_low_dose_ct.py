@@ -1,8 +1,6 @@
 """Generator, critic and what they are trained by; the shipped weights and what they reach."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,15 +29,6 @@ from labkit.denoising.low_dose_ct import (
 )
 from labkit.denoising.metrics import psnr
 from labkit.weights import FOLDER
-
-
-def recipe():
-    """The module data/weights/low_dose_ct.py."""
-    path = Path(__file__).parents[2] / "data" / "weights" / "low_dose_ct.py"
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def noise(*shape, seed=0):
@@ -212,10 +201,10 @@ def test_shipped_weights_hold_every_method_and_are_small():
     assert all(isinstance(network, Generator) for name, network in networks.items() if name in METHODS)
 
 
-def test_the_shipped_generator_reaches_its_figure():
+def test_the_shipped_generator_reaches_its_figure(recipe):
     card = json.loads((FOLDER / "low_dose_ct.json").read_text())["first two slices"]
     scans = ct_scans("test", count=2)
-    reached = recipe().figures(denoise(denoisers()["CNN-MSE"], scans.low), scans)
+    reached = recipe("low_dose_ct").figures(denoise(denoisers()["CNN-MSE"], scans.low), scans)
     assert reached["PSNR"] == pytest.approx(card["PSNR"], abs=0.05)  # bf16 or fp32
     assert reached["SD liver"] == pytest.approx(card["SD liver"], abs=0.5)
 
