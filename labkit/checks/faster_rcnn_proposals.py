@@ -149,7 +149,7 @@ def rpn_proposals(student: Callable) -> Callable:
         case("one anchor, shifted and stretched", floats(0.5), floats(0.5, -0.25, 0.3, -0.4)[None], inside),
         case("a box that reaches over the right and the lower edge", floats(1), still[:1], inside + 72, size=(86, 90)),
         case("a box that reaches over the left and the upper edge", floats(1), still[:1], inside - 12),
-        case("a box that lies outside as a whole: clipped away, it is dropped", floats(1), still[:1], inside - 40),
+        case("a box that lies outside: clipped to nothing, it is dropped", floats(1), still[:1], inside - 40),
         case("four boxes apart: best first", scores, still, apart),
         case("two boxes on one thing: the better one stays", floats(-1, 0.5), still[:2], pair),
         case("IoU exactly at the threshold: more than the threshold drops", floats(2, 1), still[:2], half, 9, 9, 0.5),

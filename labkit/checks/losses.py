@@ -20,7 +20,8 @@ TOLERANCE = 2e-4  # of the largest number: E[x²] - E[x]² in float32 keeps abou
 def close(got, expected) -> str | None:
     """What differs by more than a small share of the largest number expected."""
     parts = expected if isinstance(expected, tuple | list) else [expected]
-    largest = max(float(torch.as_tensor(part).abs().max()) for part in parts)  # a bare number will do for a scalar
+    # a bare number will do for a scalar, and a student's tensor may carry a gradient
+    largest = max(float(torch.as_tensor(part).detach().abs().max()) for part in parts)
     return difference(got, expected, atol=TOLERANCE * max(largest, 0.01))
 
 
