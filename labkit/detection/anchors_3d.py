@@ -3,7 +3,7 @@
 Shapes   A = d * h * w * K anchors: d, h and w the feature map's cells, K = len(sizes) anchors a cell.
 Order    row-major: z slowest, then y, then x, then size; `(d, h, w, K)` flattened.
 Centre   cell (z, y, x) has its anchors around the voxel position (x, y, z) * stride, the cell's corner, as flat
-         anchors have theirs (`labkit.detection.anchors`).
+         anchors have theirs (`labkit.detection.anchors`). MONAI 1.6 takes the cell's middle.
 
 Which truth each anchor gets: `labkit.detection.matching.match_iou` of `box_iou_3d(boxes, anchors)`.
 """
@@ -53,8 +53,8 @@ def anchor_grid_3d(
     steps = _three(stride, "stride")
     middles = (torch.arange(count, device=device) * step for count, step in zip(cells, steps, strict=True))
     z, y, x = torch.meshgrid(*middles, indexing="ij")
-    centers = torch.stack([x, y, z], dim=-1)[..., None, :]  # (d, h, w, 1, 3)
-    return torch.cat([centers - half, centers + half], dim=-1).reshape(-1, 6)
+    centers = torch.stack([x, y, z, x, y, z], dim=-1)[..., None, :]  # (d, h, w, 1, 6)
+    return (centers + torch.cat([-half, half], dim=1)).reshape(-1, 6)
 
 
 def _listed(sizes: Sequence[Sides]) -> Sequence[Sides]:
