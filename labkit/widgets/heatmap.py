@@ -50,7 +50,7 @@ def heatmap_demo(
         >>> heatmap[2, 3] = 0.9
         >>> demo = heatmap_demo([torch.zeros(20, 16)], [heatmap], curve, truths=[box])
         >>> demo.children[1].value
-        'sensitivity <b>1.00</b> at <b>0.00</b> false positives a film; 1 peak on these films'
+        'sensitivity <b>1.00</b> at <b>1.00</b> false positives a film; 1 peak on these films'
     """
     pictures, maps = _checked(films, heatmaps, truths, stride)
     width = pictures[0].shape[1]
