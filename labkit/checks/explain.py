@@ -125,7 +125,7 @@ def say(message: str) -> None:
 
     style = (
         "border-left:6px solid #D55E00;background:#fdf3ec;color:#1a1a1a;"
-        "padding:.5em 1em;white-space:pre-wrap;font-size:1.05em"
+        "padding:.5em 1em;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;font-size:1.05em"
     )
     page = f'<pre style="{style}">{html.escape(message)}</pre>'
     display({"text/plain": message, "text/html": page}, raw=True)
