@@ -106,15 +106,15 @@ class Patient:
     def body(self, place: Place) -> ndarray:
         """Inside the skin."""
         fat = np.float32(self.fat) * _column(PADDING, place.z)
-        return self._tube(place, fat, fat, 0.0)
+        return self._tube(place, fat)
 
     def muscles(self, place: Place) -> ndarray:
         """Inside the fat under the skin."""
-        return self._tube(place, np.float32(0), np.float32(0), 0.0)
+        return self._tube(place, 0.0)
 
-    def _tube(self, place: Place, wider: ndarray, deeper: ndarray, shift: float) -> ndarray:
-        a, b = _column(WIDE, place.z) + wider, _column(DEEP, place.z) + deeper
-        return (1 - _norm(place.x / a, (place.y - np.float32(shift)) / b)) * np.minimum(a, b)
+    def _tube(self, place: Place, fat: ndarray | float) -> ndarray:
+        a, b = _column(WIDE, place.z) + fat, _column(DEEP, place.z) + fat
+        return (1 - _norm(place.x / a, place.y / b)) * np.minimum(a, b)
 
     def diaphragm(self, place: Place) -> ndarray:
         """z of the diaphragm: two domes that fall off to the sides, to the back and a little to the front."""

@@ -116,8 +116,8 @@ def _voxels(canvas: Canvas, points: ndarray) -> ndarray:
 
 def _in_lungs(canvas: Canvas, points: ndarray) -> ndarray:
     index = _voxels(canvas, points)
-    inside = ((index >= 0) & (index < canvas.labels.shape)).all(axis=1)
-    z, y, x = np.where(inside[:, None], index, 0).T
+    inside = np.all((index >= 0) & (index < canvas.labels.shape), axis=1)
+    z, y, x = np.where(np.reshape(inside, (-1, 1)), index, 0).T
     return inside & np.isin(canvas.labels[z, y, x], LUNGS)
 
 

@@ -4,11 +4,13 @@ World     x to the patient's left, y to the back, z to the head, mm of the stand
 Labels    the numbers of ORGANS; what has no number there (stomach, bowel, vessels) has 0.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy import ndarray
 
 from labkit.datasets.phantoms.body import FAT, LUNG, SPINE, Patient
-from labkit.datasets.phantoms.solids import Canvas, Place, Solid, ellipsoid, rods, within
+from labkit.datasets.phantoms.solids import Canvas, Place, Point, Solid, ellipsoid, inset, rods, within
 from labkit.datasets.phantoms.trees import grow_tree
 
 ORGANS = (
@@ -66,7 +68,7 @@ def _bowel(canvas: Canvas, patient: Patient) -> None:
         canvas.lay_all([within(piece, inside) for piece in tube], patient.hu["bowel"], 0)
         for piece in tube:
             pocket = within(piece, inside, lambda place: -12 * np.sin(place.z / 17 + place.x / 23) - place.y / 12)
-            canvas.lay(within(pocket, lambda place, piece=piece: piece.depth(place) - 4), GAS)
+            canvas.lay(within(pocket, inset(piece, 4)), GAS)
 
 
 def _loops(canvas: Canvas, patient: Patient, loops: ndarray, gas: ndarray, where: tuple[slice, ...]) -> None:
@@ -92,8 +94,8 @@ def _stomach(canvas: Canvas, patient: Patient) -> None:
     for piece in rods(points, [r * size for r in (31, 28, 22, 16, 11)]):
         sack = within(piece, lambda place: patient.abdomen(place) - 2)
         canvas.lay(sack, patient.hu["muscle"], 0)
-        canvas.lay(within(sack, lambda place, sack=sack: sack.depth(place) - 3), patient.hu["stomach"], 0)
-        canvas.lay(within(sack, lambda place, sack=sack: np.minimum(sack.depth(place) - 4, -40 - place.y)), GAS)
+        canvas.lay(within(sack, inset(sack, 3)), patient.hu["stomach"], 0)
+        canvas.lay(within(sack, inset(sack, 4), lambda place: -40 - place.y), GAS)
 
 
 def _liver_and_spleen(canvas: Canvas, patient: Patient) -> None:
@@ -178,9 +180,10 @@ def _chest(canvas: Canvas, patient: Patient) -> None:
     gullet = [(2, 32, 500), (4, 31, 430), (6, 29, 380), (13, 27, 290), (30, 4, 244)]
     canvas.lay_all(rods(gullet, [8] * 5), patient.hu["muscle"], 0)
     carina = (0, 13, 388)
-    pipes = [
+    pipes: list[tuple[list[Point], tuple[float, ...]]] = [
         ([(0, 18, 520), (0, 16, 440), carina], (9, 9, 9)),
-        *(([carina, (s * HILUM[0], 8, 356)], (7, 6)) for s in (-1, 1)),
+        ([carina, (-HILUM[0], 8, 356)], (7, 6)),
+        ([carina, (HILUM[0], 8, 356)], (7, 6)),
     ]
     for grow, hu in ((2.0, patient.hu["muscle"]), (0.0, GAS)):
         for points, radii in pipes:
@@ -190,16 +193,21 @@ def _chest(canvas: Canvas, patient: Patient) -> None:
 def _great_vessels(canvas: Canvas, patient: Patient) -> None:
     """Aorta and its two branches, the hollow vein, the trunk of the lungs."""
     base = patient.domes[1] + 70
-    aorta = [
+    aorta: list[list[Point]] = [
         [(-12, -22, base), (-16, -24, 385), (-6, -10, 408), (10, 14, 406), (20, 36, 384), (20, 36, 330), (13, 29, 262)],
         [(13, 29, 262), (8, 14, 200), (6, 8, 130), (5, 10, 56)],
     ]
-    lungs_trunk = [(8, -36, base), (12, -16, 366), (36, 6, 360)]
-    veins = [
+    lungs_trunk: list[Point] = [(8, -36, base), (12, -16, 366), (36, 6, 360)]
+    veins: list[list[Point]] = [
         [(-14, 12, 50), (-18, 8, 130), (-18, 8, 200), (-14, 2, 256), (-10, -8, 292)],
         [(-20, -14, base - 20), (-24, -16, 425)],
     ]
-    tubes = [(aorta[0], 13.0), (aorta[1], 10.0), (lungs_trunk, 12.0), ([(12, -16, 366), (-34, 4, 354)], 11.0)]
+    tubes: list[tuple[Sequence[Point], float]] = [
+        (aorta[0], 13.0),
+        (aorta[1], 10.0),
+        (lungs_trunk, 12.0),
+        ([(12, -16, 366), (-34, 4, 354)], 11.0),
+    ]
     tubes += [
         (veins[0], 11.0),
         (veins[1], 9.0),
@@ -248,10 +256,8 @@ def _inside(patient: Patient, side: int, count: int, generator: np.random.Genera
     while len(found) < count:
         points = generator.uniform(lung.low, lung.high, (4 * count, 3)).astype(np.float32)
         place = Place(*points.T)
-        bent = Place(
-            *(part + Canvas.BEND_MM * wave.at(place) for part, wave in zip(place[:2], patient.bend, strict=True)),
-            place.z,
-        )
+        across, down = (Canvas.BEND_MM * wave.at(place) for wave in patient.bend)
+        bent = Place(place.x + across, place.y + down, place.z)
         found = np.concatenate([found, points[lung.depth(bent) > 2.5]])
     return found[:count]
 

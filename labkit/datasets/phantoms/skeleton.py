@@ -3,11 +3,13 @@
 World     x to the patient's left, y to the back, z to the head, mm of the standard body (`body`).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy import ndarray
 
 from labkit.datasets.phantoms.body import BONE, DEEP, DISC, MARROW, SPINE, Patient, _norm
-from labkit.datasets.phantoms.solids import Canvas, Place, Solid, Triple, ellipsoid, rods, within
+from labkit.datasets.phantoms.solids import Canvas, Place, Solid, Triple, ellipsoid, inset, rods, within
 
 VERTEBRAE = (*(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6)))
 # height with the disc below, mm, from L5 upwards: 181 mm of loins, 287 mm of chest; then C7, C6
@@ -40,7 +42,7 @@ def draw_bones(canvas: Canvas, patient: Patient) -> None:
 def _bone(canvas: Canvas, solid: Solid, marrow: float = MARROW) -> None:
     """Hard outside, soft inside."""
     canvas.lay(solid, BONE, 0, rigid=True)
-    canvas.lay(within(solid, lambda place: solid.depth(place) - CORTEX_MM), marrow, rigid=True)
+    canvas.lay(within(solid, inset(solid, CORTEX_MM)), marrow, rigid=True)
 
 
 def _spine(canvas: Canvas) -> None:
@@ -110,7 +112,7 @@ def _pelvis(canvas: Canvas) -> None:
         _bone(canvas, _wing(side))
         ring = ellipsoid((side * 90, 4, -88), (33, 33, 33))
         head = ellipsoid((side * 92, 4, -92), (24, 24, 24))
-        _bone(canvas, within(ring, lambda place, side=side: 96 - side * place.x))
+        _bone(canvas, within(ring, _inside_of(side)))
         canvas.lay(ellipsoid((side * 92, 4, -92), (27, 27, 27)), 60.0, 0, rigid=True)
         _bone(canvas, head, 280.0)
         for piece in rods([(side * 92, 4, -92), (side * 135, 12, -122), (side * 135, 12, -190)], [15, 17, 15]):
@@ -122,6 +124,11 @@ def _pelvis(canvas: Canvas) -> None:
             [13, 14, 8, 8],
         ):
             _bone(canvas, piece)
+
+
+def _inside_of(side: int) -> Callable[[Place], ndarray]:
+    """mm towards the middle from the socket's opening."""
+    return lambda place: 96 - side * place.x
 
 
 def _wing(side: int) -> Solid:

@@ -15,9 +15,10 @@ from numpy import ndarray
 
 AIR = -1000.0
 Triple = tuple[float, float, float]
+Point = Sequence[float] | ndarray  # (3,) x y z
 
 
-def triple(values: Sequence[float] | ndarray) -> Triple:
+def triple(values: Point) -> Triple:
     """Three plain numbers.
 
     Example:
@@ -44,7 +45,7 @@ class Solid(NamedTuple):
     high: ndarray  # (3,)
 
 
-def ellipsoid(center: Sequence[float], half: Sequence[float], *, turn: Triple = (0.0, 0.0, 0.0)) -> Solid:
+def ellipsoid(center: Point, half: Point, *, turn: Triple = (0.0, 0.0, 0.0)) -> Solid:
     """An ellipsoid of these half axes, turned about x, then y, then z, in radians.
 
     Example:
@@ -79,7 +80,7 @@ def _rotation(turn: Triple) -> ndarray:
     return matrix
 
 
-def capsule(start: Sequence[float], end: Sequence[float], radius: float, end_radius: float | None = None) -> Solid:
+def capsule(start: Point, end: Point, radius: float, end_radius: float | None = None) -> Solid:
     """A rod with round ends, from one radius to another.
 
     Example:
@@ -109,7 +110,7 @@ def capsule(start: Sequence[float], end: Sequence[float], radius: float, end_rad
     return Solid(depth, np.minimum(first, last) - wide, np.maximum(first, last) + wide)
 
 
-def rods(points: Sequence[Sequence[float]], radii: Sequence[float]) -> list[Solid]:
+def rods(points: Sequence[Point] | ndarray, radii: Sequence[float]) -> list[Solid]:
     """A bent tube as capsules, one from each point to the next.
 
     Example:
@@ -130,6 +131,15 @@ def within(solid: Solid, *depths: Callable[[Place], ndarray]) -> Solid:
         return inside
 
     return Solid(depth, solid.low, solid.high)
+
+
+def inset(solid: Solid, by: float) -> Callable[[Place], ndarray]:
+    """The depth of a solid that ends so many mm further in, for `within`."""
+
+    def depth(place: Place) -> ndarray:
+        return solid.depth(place) - by
+
+    return depth
 
 
 class Waves:
