@@ -23,7 +23,7 @@ def dncnn(sigma: int | None = None, *, pretrained: bool = True) -> DnCNN:
 
     Example:
         >>> sum(p.numel() for p in dncnn(25).parameters())
-        556097
+        555137
     """
     if sigma not in LEVELS:
         raise ValueError(f"sigma must be 15, 25 or None, got {sigma!r}; None takes the blind network")

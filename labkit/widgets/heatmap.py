@@ -10,7 +10,7 @@ from torch import Tensor
 from labkit.detection.evaluation import FrocCurve
 from labkit.detection.heatmaps import STRIDE, heatmap_peaks
 from labkit.plotting import PREDICTION, TRUTH, plot_curves, show_boxes, show_image
-from labkit.widgets.canvas import Canvas, legend, new_figure, new_picture, slider_of
+from labkit.widgets.canvas import Canvas, legend, new_figure, slider_of, words_and_picture
 
 WARM = (230, 159, 0)  # of the hills, PREDICTION in bytes
 DENSE = 0.6  # how much of the film a hill covers at its top
@@ -77,7 +77,7 @@ def heatmap_demo(
     (point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=14, clip_on=False)
 
     slider = slider_of("threshold", threshold)
-    words, picture = ipywidgets.HTML(), new_picture()
+    words, picture = words_and_picture("films under the heatmap above the threshold, beside the FROC curve")
 
     def redraw(_=None) -> None:
         here = int((curve.thresholds >= slider.value).sum()) - 1  # the first point, at infinity, always counts

@@ -34,6 +34,7 @@ DEMOS = {
     "detector_demo": lambda demo: demo([FILM], [DETECTION], truths=[BOXES]),
     "distortions_demo": lambda demo: demo(torch.linspace(0, 1, 32 * 32).reshape(32, 32)),
     "dose_demo": lambda demo: demo(BODY, pixel_mm=5.0, views=60),
+    "heatmap_demo": lambda demo: demo([FILM], [torch.rand(10, 15)], CURVE, truths=[BOXES]),
     "nms_demo": lambda demo: demo(BOXES, SCORES, image=FILM),
     "operating_point_demo": lambda demo: demo([FILM], [BOXES], [SCORES], CURVE, truths=[BOXES]),
     "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
