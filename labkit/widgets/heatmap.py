@@ -9,8 +9,9 @@ from torch import Tensor
 
 from labkit.detection.evaluation import FrocCurve
 from labkit.detection.heatmaps import STRIDE, heatmap_peaks
-from labkit.plotting import PREDICTION, TRUTH, plot_curves, show_boxes, show_image
-from labkit.widgets.canvas import Canvas, legend, new_figure, slider_of, words_and_picture
+from labkit.plotting import PREDICTION, TRUTH
+from labkit.widgets.canvas import legend, slider_of, words_and_picture
+from labkit.widgets.films_and_froc import FilmsAndFroc, in_a_row
 
 WARM = (230, 159, 0)  # of the hills, PREDICTION in bytes
 DENSE = 0.6  # how much of the film a hill covers at its top
@@ -53,45 +54,25 @@ def heatmap_demo(
         'sensitivity <b>1.00</b> at <b>1.00</b> false positives a film; 1 peak on these films'
     """
     pictures, maps = _checked(films, heatmaps, truths, stride)
-    width = pictures[0].shape[1]
     found = [heatmap_peaks(one, stride=stride) for one in maps]
-    centers = torch.cat([one["centers"] + torch.tensor([i * width, 0]) for i, one in enumerate(found)])
+    height, width = pictures[0].shape
+    centers = in_a_row([one["centers"] for one in found], width)
     scores = torch.cat([one["scores"] for one in found])
-    lesions = torch.cat(
-        [part.detach().cpu() + torch.tensor([1.0, 0, 1, 0]) * i * width for i, part in enumerate(truths)]
-    )
     hills = torch.cat(maps, dim=1)
 
-    figure = new_figure(12, 4)
-    left, right = figure.add_axes((0, 0, 0.64, 1)), figure.add_axes((0.72, 0.17, 0.26, 0.76))
-    show_image(torch.cat(pictures, dim=1), ax=left)
-    for i in range(1, len(pictures)):
-        left.axvline(i * width, color="white", lw=3)
-    show_boxes(lesions, color=TRUTH, width=2, ax=left)
-    line = {"FROC": (curve.false_positives, curve.sensitivity)}
-    plot_curves(line, xlabel="false positives a film", ylabel="sensitivity", ax=right)
-    right.set_ylim(0, 1.02)
-    canvas = Canvas(figure)
-    layer = left.imshow(_over(hills, 1.0), extent=(0, len(pictures) * width, pictures[0].shape[0], 0))
-    (dots,) = left.plot([], [], "o", color=PREDICTION, mec="black", ms=9)
-    (point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=14, clip_on=False)
+    panel = FilmsAndFroc(pictures, truths, curve)
+    layer = panel.films.imshow(_over(hills, 1.0), extent=(0, len(pictures) * width, height, 0))
+    (dots,) = panel.films.plot([], [], "o", color=PREDICTION, mec="black", ms=9)
 
     slider = slider_of("threshold", threshold)
     words, picture = words_and_picture("films under the heatmap above the threshold, beside the FROC curve")
 
     def redraw(_=None) -> None:
-        here = int((curve.thresholds >= slider.value).sum()) - 1  # the first point, at infinity, always counts
-        alarms, sensitivity = curve.false_positives[here], curve.sensitivity[here]
         strong = scores >= max(slider.value, 1e-6)
         layer.set_data(_over(hills, slider.value))
         dots.set_data(*centers[strong].T.numpy())
-        point.set_data([alarms], [sensitivity])
-        count = int(strong.sum())
-        words.value = (
-            f"sensitivity <b>{sensitivity:.2f}</b> at <b>{alarms:.2f}</b> false positives a film; "
-            f"{count} peak{'' if count == 1 else 's'} on these films"
-        )
-        picture.value = canvas.png((layer, dots, point))
+        words.value = panel.go_to(slider.value, int(strong.sum()), "peak")
+        picture.value = panel.canvas.png((layer, dots, panel.point))
 
     slider.observe(redraw, names="value")
     redraw()

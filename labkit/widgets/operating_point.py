@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from labkit.detection.evaluation import FrocCurve
-from labkit.plotting import PREDICTION, TRUTH, plot_curves, show_boxes, show_image
-from labkit.widgets.canvas import Canvas, legend, new_boxes, new_figure, outlines_of, slider_of, words_and_picture
+from labkit.plotting import PREDICTION, TRUTH
+from labkit.widgets.canvas import legend, new_boxes, outlines_of, slider_of, words_and_picture
+from labkit.widgets.films_and_froc import FilmsAndFroc, in_a_row
 
 
 def operating_point_demo(
@@ -52,39 +53,19 @@ def operating_point_demo(
             f"{len(images)}, {len(boxes)}, {len(scores)} and {len(truths)}; give at least one film"
         )
     films = [image.detach().cpu().reshape(image.shape[-2:]) for image in images]
-    moves = [torch.tensor([1.0, 0, 1, 0]) * i * films[0].shape[1] for i in range(len(films))]
-    marks = torch.cat([part.detach().cpu() + move for part, move in zip(boxes, moves, strict=True)])
-    all_scores = torch.cat([part.detach().cpu() for part in scores])
-    lesions = torch.cat([part.detach().cpu() + move for part, move in zip(truths, moves, strict=True)])
+    marks, all_scores = in_a_row(boxes, films[0].shape[1]), torch.cat([part.detach().cpu() for part in scores])
 
-    figure = new_figure(12, 4)
-    left, right = figure.add_axes((0, 0, 0.64, 1)), figure.add_axes((0.72, 0.17, 0.26, 0.76))
-    show_image(torch.cat(films, dim=1), ax=left)
-    for move in moves[1:]:
-        left.axvline(float(move[0]), color="white", lw=3)
-    show_boxes(lesions, color=TRUTH, width=2, ax=left)
-    name = {"FROC": (curve.false_positives, curve.sensitivity)}
-    plot_curves(name, xlabel="false positives a film", ylabel="sensitivity", ax=right)
-    right.set_ylim(0, 1.02)
-    canvas = Canvas(figure)
-    shown = new_boxes(left, PREDICTION, width=3)
-    (point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=14, clip_on=False)
+    panel = FilmsAndFroc(films, truths, curve)
+    shown = new_boxes(panel.films, PREDICTION, width=3)
 
     slider = slider_of("score threshold", threshold)
     words, picture = words_and_picture("films with the marks above the threshold, beside the FROC curve")
 
     def redraw(_=None) -> None:
         strong = all_scores >= slider.value
-        here = int((curve.thresholds >= slider.value).sum()) - 1  # the first point, at infinity, always counts
-        alarms, sensitivity = curve.false_positives[here], curve.sensitivity[here]
         shown.set_verts(outlines_of(marks[strong]))
-        point.set_data([alarms], [sensitivity])
-        count = int(strong.sum())
-        words.value = (
-            f"sensitivity <b>{sensitivity:.2f}</b> at <b>{alarms:.2f}</b> false positives a film; "
-            f"{count} mark{'' if count == 1 else 's'} on these films"
-        )
-        picture.value = canvas.png((shown, point))
+        words.value = panel.go_to(slider.value, int(strong.sum()), "mark")
+        picture.value = panel.canvas.png((shown, panel.point))
 
     slider.observe(redraw, names="value")
     redraw()
