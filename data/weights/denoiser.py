@@ -13,9 +13,12 @@ for all levels, while their rate falls to 0. So three networks cost little more 
 """
 
 import argparse
+import contextlib
 import copy
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,14 +84,16 @@ def train(network: nn.Module, batches: NoisyPatches, rate: float, *, falls: bool
 
 
 @torch.no_grad()
-def figures(network: nn.Module, images: list[Tensor], sigmas: tuple[int, ...] = SIGMAS) -> dict[str, float]:
+def figures(
+    denoise: Callable[[Tensor], Tensor], images: list[Tensor], sigmas: tuple[int, ...] = SIGMAS
+) -> dict[str, float]:
     """Mean PSNR in dB at each sigma; noise is not clipped, what comes out is, as bytes would be."""
     values = {}
     for sigma in sigmas:
         generator = torch.Generator().manual_seed(sigma)
         noisy = [gaussian_noise(image[None], sigma=sigma / 255, generator=generator) for image in images]
         found = [
-            psnr(network(given).clamp(0, 1), image[None], data_range=1.0)
+            psnr(denoise(given).clamp(0, 1), image[None], data_range=1.0)
             for given, image in zip(noisy, images, strict=True)
         ]
         values[f"sigma {sigma}"] = round(float(torch.cat(found).mean()), 3)
@@ -99,27 +104,11 @@ def rivals(images: list[Tensor]) -> dict[str, dict[str, float]]:
     """The same figures of the filters, each told the true sigma; BM3D where it is installed."""
     found = {}
     for name in ("bm3d", "nlm", "tv"):
-        values = {}
-        for sigma in SIGMAS:
-            told = _Told(name, sigma / 255)
-            try:
-                values |= figures(told, images, (sigma,))
-            except ImportError:
-                break
-        else:
-            found[name] = values
+        with contextlib.suppress(ImportError):
+            told = [partial(getattr(filters, name), sigma=sigma / 255) for sigma in SIGMAS]
+            low, high = (figures(one, images, (sigma,)) for one, sigma in zip(told, SIGMAS, strict=True))
+            found[name] = low | high
     return found
-
-
-class _Told(nn.Module):
-    """A filter that knows sigma."""
-
-    def __init__(self, name: str, sigma: float):
-        super().__init__()
-        self.filter, self.sigma = getattr(filters, name), sigma
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        return self.filter(noisy, sigma=self.sigma)
 
 
 def camera() -> list[Tensor]:

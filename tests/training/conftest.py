@@ -1,17 +1,16 @@
 """What the tests of training share."""
 
 import pytest
-import torch
 from trainings import run_script
+
+from labkit.device import one_core
 
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread():
     """As in the forks: another number of threads adds in another order, and the last digits differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_core():
+        yield
 
 
 @pytest.fixture(scope="package")
