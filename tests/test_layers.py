@@ -35,6 +35,7 @@ LAYERS = (
     ("detection.boxes", 1),
     ("detection.boxes_3d", 1),
     ("detection.box_checks", 1),
+    ("detection.box_deltas", 1),
     ("detection.non_maximum_suppression", 1),
     ("detection.images", 1),
     ("detection.backbone", 1),

@@ -6,16 +6,14 @@ Deltas   (N, 4) float, dx dy dw dh: centre shift in anchor sizes, log ratio of s
          appendix C).
 
 IoU, hard suppression, clipping and conversion are torchvision's (`box_iou`, `nms`, `clip_boxes_to_image`,
-`box_convert`); soft suppression stands in `non_maximum_suppression`, checks of boxes in `box_checks`, boxes in volumes
-in `boxes_3d`, and all of them can be imported from here.
+`box_convert`); soft suppression stands in `non_maximum_suppression`, checks of boxes in `box_checks`, the
+arithmetic of deltas in `box_deltas`, boxes in volumes in `boxes_3d`, and all of them can be imported from here.
 """
 
-import math
-
-import torch
 from torch import Tensor
 
 from labkit.detection.box_checks import check_boxes
+from labkit.detection.box_deltas import MAX_LOG_RATIO, deltas_between, moved_by
 from labkit.detection.boxes_3d import (
     box_iou_3d,
     centroid_distance,
@@ -45,15 +43,6 @@ __all__ = [
     "wall_distance",
 ]
 
-# exp(dw) enlarges an anchor at most as much as turns a 16 px box into one of 1000 px. An untrained head can
-# ask for any size, and exp overflows to inf at 89 in float32 and at 11.1 in half precision.
-MAX_LOG_RATIO = math.log(1000 / 16)
-
-
-def _centers_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    return boxes[:, :2] + sizes / 2, sizes  # (N, 2), (N, 2)
-
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Deltas that carry each anchor onto its box.
@@ -71,6 +60,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
         ValueError: a shape is wrong, a value is not finite, or a box or an anchor has no area.
 
     Example:
+        >>> import torch
         >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
         >>> encode_boxes(anchors + torch.tensor([5.0, 0.0, 5.0, 0.0]), anchors)
         tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
@@ -79,18 +69,6 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     check_boxes(anchors, name="anchors")
     _check_rows(boxes, anchors, "boxes")
     return deltas_between(boxes, anchors)
-
-
-def deltas_between(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """`encode_boxes` without its checks: for boxes and anchors that were looked at before.
-
-    Example:
-        >>> deltas_between(torch.zeros(0, 4), torch.zeros(0, 4)).shape
-        torch.Size([0, 4])
-    """
-    box_centers, box_sizes = _centers_and_sizes(boxes)
-    anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
-    return torch.cat([(box_centers - anchor_centers) / anchor_sizes, (box_sizes / anchor_sizes).log()], dim=1)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
@@ -109,6 +87,7 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
         ValueError: a shape or the number of rows is wrong.
 
     Example:
+        >>> import torch
         >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
         >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), anchors)
         tensor([[ 5.,  0., 15., 20.]])
@@ -119,10 +98,7 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     if anchors.ndim != 2 or anchors.shape[1] != 4:
         raise ValueError(f"anchors must have shape (N, 4), got {tuple(anchors.shape)}; give one anchor for each delta")
     _check_rows(deltas, anchors, "deltas")
-    anchor_centers, anchor_sizes = _centers_and_sizes(anchors)
-    centers = anchor_centers + deltas[:, :2] * anchor_sizes
-    half_sizes = anchor_sizes * deltas[:, 2:].clamp(max=MAX_LOG_RATIO).exp() / 2
-    return torch.cat([centers - half_sizes, centers + half_sizes], dim=1)
+    return moved_by(anchors, deltas)
 
 
 def _check_rows(values: Tensor, anchors: Tensor, name: str) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labkit.detection.box_checks import check_form, refuse
+from labkit.detection.box_deltas import deltas_between, moved_by
+
 BLOCK = 512  # boxes that nms_3d compares with one another at once: 512 * 512 overlaps are a megabyte
-# As for flat boxes: a 16 voxel anchor grows to 1000 voxels at most, whatever an untrained head asks for.
-MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 def check_boxes_3d(boxes: Tensor, *, name: str = "boxes", empty: bool = False) -> None:
@@ -39,30 +40,18 @@ def check_boxes_3d(boxes: Tensor, *, name: str = "boxes", empty: bool = False) -
         ValueError: boxes must have x1 < x2, y1 < y2 and z1 < z2, got [0.0, 0.0, 3.0, 4.0, 2.0, 0.0] in row 0; is the
             order x1 y1 z1 x2 y2 z2?
     """
-    if not isinstance(boxes, Tensor):
-        raise ValueError(f"{name} must be a tensor, got {type(boxes).__name__}; write torch.as_tensor({name})")
-    if boxes.ndim != 2 or boxes.shape[1] != 6:
-        cure = "a volume without boxes has (0, 6)"
-        if boxes.shape == (6,):
-            cure = f"write {name}[None] for a single box"
-        elif boxes.ndim == 2 and boxes.shape[1] == 4:
-            cure = "a flat box needs z1 and z2 too: x1 y1 z1 x2 y2 z2"
-        raise ValueError(f"{name} must have shape (N, 6), got {tuple(boxes.shape)}; {cure}")
-    if not boxes.is_floating_point():
-        raise ValueError(f"{name} must be floating point, got {boxes.dtype}; write {name}.float()")
+    flat = isinstance(boxes, Tensor) and boxes.ndim == 2 and boxes.shape[1] == 4
+    cure = "a flat box needs z1 and z2 too: x1 y1 z1 x2 y2 z2" if flat else "a volume without boxes has (0, 6)"
+    check_form(boxes, 6, name=name, cure=cure)
     infinite = ~boxes.isfinite().all(1)
     sides = boxes[:, 3:] - boxes[:, :3]
     turned = (sides < 0).any(1) if empty else (sides <= 0).any(1)
     if not (infinite | turned).any():  # one look for both: on a GPU it is a wait
         return
     less = "<=" if empty else "<"
-    for bad, expected, cure in (
-        (infinite, "be finite", "look for a division by zero or a log of zero"),
-        (turned, f"have x1 {less} x2, y1 {less} y2 and z1 {less} z2", "is the order x1 y1 z1 x2 y2 z2?"),
-    ):
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            raise ValueError(f"{name} must {expected}, got {boxes[row].tolist()} in row {row}; {cure}")
+    refuse(infinite, boxes, f"{name} must be finite", "look for a division by zero or a log of zero")
+    ordered = f"{name} must have x1 {less} x2, y1 {less} y2 and z1 {less} z2"
+    refuse(turned, boxes, ordered, "is the order x1 y1 z1 x2 y2 z2?")
 
 
 def box_iou_3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -122,9 +111,7 @@ def encode_boxes_3d(boxes: Tensor, anchors: Tensor) -> Tensor:
     check_boxes_3d(boxes)
     check_boxes_3d(anchors, name="anchors")
     _check_rows(boxes, anchors, "boxes", "anchors")
-    box_sizes, anchor_sizes = boxes[:, 3:] - boxes[:, :3], anchors[:, 3:] - anchors[:, :3]
-    shifts = (boxes[:, :3] + box_sizes / 2) - (anchors[:, :3] + anchor_sizes / 2)
-    return torch.cat([shifts / anchor_sizes, (box_sizes / anchor_sizes).log()], dim=1)
+    return deltas_between(boxes, anchors)
 
 
 def decode_boxes_3d(deltas: Tensor, anchors: Tensor) -> Tensor:
@@ -148,10 +135,7 @@ def decode_boxes_3d(deltas: Tensor, anchors: Tensor) -> Tensor:
         raise ValueError(f"deltas must be a tensor, got {type(deltas).__name__}; write torch.as_tensor(deltas)")
     check_boxes_3d(anchors, name="anchors")
     _check_rows(deltas, anchors, "deltas", "anchors")
-    sizes = anchors[:, 3:] - anchors[:, :3]
-    centers = anchors[:, :3] + sizes / 2 + deltas[:, :3] * sizes
-    half_sizes = sizes * deltas[:, 3:].clamp(max=MAX_LOG_RATIO).exp() / 2
-    return torch.cat([centers - half_sizes, centers + half_sizes], dim=1)
+    return moved_by(anchors, deltas)
 
 
 def clip_boxes_3d(boxes: Tensor, volume_size: Sequence[int]) -> Tensor:
