@@ -166,6 +166,7 @@ HEATMAP_LOSS_MISTAKES: dict[str, Callable] = {
         _with(near=lambda target, beta: target**beta)
     ),
     "(1 - target) is taken to the power beta": _with(near=lambda target, beta: 1 - target),
+    "logits and target are exchanged: logits come first": lambda z, y, a, b: _loss(y, z, a, b),
     "alpha and beta are exchanged": lambda z, y, a, b: _loss(z, y, b, a),
     "the exponents are written into the function: use alpha and beta": lambda z, y, a, b: _loss(z, y, 2.0, 4.0),
     "a centre is where the target is 1: slopes are not": _with(center=lambda target: target > 0),

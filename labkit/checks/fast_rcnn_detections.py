@@ -141,6 +141,7 @@ def _from_zero(*args) -> Found:
 
 
 DETECTIONS_MISTAKES: dict[str, Callable] = {
+    "the two thresholds are exchanged": lambda *a: _detections(*a[:4], a[5], a[4]),
     "the classes exclude one another: softmax over each row, not a sigmoid of each number": (
         lambda *a: _detections(*a, judge=torch.sigmoid)
     ),

@@ -264,6 +264,7 @@ def _rows_of(logits: Tensor, deltas: Tensor, anchors: Tensor, image_size, before
 
 
 RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
+    "`before` and `after` are exchanged": lambda *a: _proposals(*a[:4], a[5], a[4], a[6]),
     "the deltas are not applied: decode_boxes(deltas, anchors)": lambda *a: _proposals(*a, decode=lambda d, b: b),
     "the deltas are added as pixels: decode_boxes(deltas, anchors)": (
         lambda *a: _proposals(*a, decode=lambda d, b: b + d)
