@@ -141,7 +141,9 @@ def _from_zero(*args) -> Found:
 
 
 DETECTIONS_MISTAKES: dict[str, Callable] = {
-    "the two thresholds are exchanged": lambda *a: _detections(*a[:4], a[5], a[4]),
+    "the two thresholds are exchanged": (
+        lambda logits, deltas, boxes, size, score, iou: _detections(logits, deltas, boxes, size, iou, score)
+    ),
     "the classes exclude one another: softmax over each row, not a sigmoid of each number": (
         lambda *a: _detections(*a, judge=torch.sigmoid)
     ),

@@ -264,7 +264,9 @@ def _rows_of(logits: Tensor, deltas: Tensor, anchors: Tensor, image_size, before
 
 
 RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
-    "`before` and `after` are exchanged": lambda *a: _proposals(*a[:4], a[5], a[4], a[6]),
+    "`before` and `after` are exchanged": (
+        lambda z, d, anchors, size, before, after, iou: _proposals(z, d, anchors, size, after, before, iou)
+    ),
     "the deltas are not applied: decode_boxes(deltas, anchors)": lambda *a: _proposals(*a, decode=lambda d, b: b),
     "the deltas are added as pixels: decode_boxes(deltas, anchors)": (
         lambda *a: _proposals(*a, decode=lambda d, b: b + d)
