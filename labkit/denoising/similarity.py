@@ -17,7 +17,7 @@ from torch import Tensor
 WINDOW, WINDOW_SD = 11, 1.5  # section III.C of the paper
 K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first, of the second paper; they add up to 1
-BLOCK = 16  # rows or columns smoothed by one small matrix product: 1.6 times the needed work, but at full speed
+AT_ONCE = 2 * 256 * 256  # pixels: on a CPU their maps stay in the cache
 
 
 def ssim_of(pred: Tensor, target: Tensor, *, data_range: float) -> Tensor:
@@ -89,25 +89,20 @@ def _halve(images: Tensor) -> Tensor:
     odd_rows, odd_columns = images.shape[-2] % 2, images.shape[-1] % 2
     if odd_rows or odd_columns:
         images = F.pad(images[:, None], (0, odd_columns, 0, odd_rows), mode="replicate")[:, 0]
-    return F.avg_pool2d(images, 2)
+    rows = images[:, ::2] + images[:, 1::2]  # on a CPU nine times as fast as pooling
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def _factors(pred: Tensor, target: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Mean SSIM (B,) and mean contrast-structure term (B,).
-
-    On a CPU one image after the other: its four maps stay in the cache.
-    """
+    """Mean SSIM (B,) and mean contrast-structure term (B,); on a CPU a few images at a time."""
     if not len(pred):
         return pred.new_ones(0), pred.new_ones(0)
-    size = 1 if pred.device.type == "cpu" else len(pred)
-    band = _band(pred)
-    parts = [
-        _factors_at_once(p, t, data_range, band) for p, t in zip(pred.split(size), target.split(size), strict=True)
-    ]
+    size = max(1, AT_ONCE // pred[0].numel()) if pred.device.type == "cpu" else len(pred)
+    parts = [_factors_at_once(p, t, data_range) for p, t in zip(pred.split(size), target.split(size), strict=True)]
     return torch.cat([whole for whole, _ in parts]), torch.cat([contrast for _, contrast in parts])
 
 
-def _factors_at_once(pred: Tensor, target: Tensor, data_range: float, band: Tensor) -> tuple[Tensor, Tensor]:
+def _factors_at_once(pred: Tensor, target: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
     """The same with all images in one step.
 
     The images' mean is taken off first: variances do not change, and E[x^2] - E[x]^2 keeps its digits far from 0.
@@ -115,45 +110,23 @@ def _factors_at_once(pred: Tensor, target: Tensor, data_range: float, band: Tens
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mean = target.detach().flatten(1).mean(dim=1)[:, None, None]  # (B, 1, 1)
     x, y = pred - mean, target - mean
-    maps = torch.stack([x, y, x * x + y * y, x * y], dim=2).transpose(0, 1)  # (H, B, 4, W)
-    mean_x, mean_y, squares, product = _smooth(maps, band).unbind(2)  # (H - 10, B, W - 10) each
-    mean = mean.transpose(0, 1)  # (1, B, 1)
+    maps = torch.cat([x, y, x * x + y * y, x * y])
+    mean_x, mean_y, squares, product = _smooth(maps).chunk(4)  # (B, H - 10, W - 10) each
     mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     contrast = (2 * (product - mean_product) + c2) / (squares - mean_squares + c2)
     shift = 2 * mean * (mean_x + mean_y + mean) + c1  # what taking the mean off left out
     brightness = (2 * mean_product + shift) / (mean_squares + shift)
-    whole = brightness * contrast  # (H - 10, B, W - 10); flattened first: the mean over two of three axes is slow
-    return whole.transpose(0, 1).flatten(1).mean(dim=1), contrast.transpose(0, 1).flatten(1).mean(dim=1)
+    return (brightness * contrast).flatten(1).mean(dim=1), contrast.flatten(1).mean(dim=1)
 
 
-def _smooth(maps: Tensor, band: Tensor) -> Tensor:
-    """maps (H, …, W) under the Gaussian window, (H - 10, …, W - 10): down, then across.
+def _smooth(maps: Tensor) -> Tensor:
+    """maps (N, H, W) under the Gaussian window, (N, H - 10, W - 10): down, then across.
 
-    A block of rows is a band matrix times the rows it needs, the fastest way measured on a CPU and good on a GPU.
+    The maps are channels, last in memory: several are weighed in one instruction, four times as fast on a CPU.
     """
-    reach = WINDOW - 1
-    flat = maps.reshape(len(maps), -1)
-    down = [_window(band, rows) @ rows for rows in _blocks(flat, reach)]
-    flat = torch.cat(down).reshape(-1, maps.shape[-1]).T
-    across = [columns.T @ _window(band, columns).T for columns in _blocks(flat, reach)]
-    return torch.cat(across, dim=1).reshape(len(maps) - reach, *maps.shape[1:-1], maps.shape[-1] - reach)
-
-
-def _blocks(table: Tensor, reach: int) -> list[Tensor]:
-    """The rows that each block of BLOCK results needs; the last has fewer."""
-    return [table[start : start + BLOCK + reach] for start in range(0, len(table) - reach, BLOCK)]
-
-
-def _window(band: Tensor, rows: Tensor) -> Tensor:
-    """(n - 10, n) corner of the band matrix for n rows."""
-    return band[: len(rows) - WINDOW + 1, : len(rows)]
-
-
-def _band(like: Tensor) -> Tensor:
-    """(BLOCK, BLOCK + 10): the window in each row, one pixel further right each time."""
     offset = torch.arange(WINDOW, dtype=torch.float64) - (WINDOW - 1) / 2
     window = torch.exp(-(offset**2) / (2 * WINDOW_SD**2))
-    band = torch.zeros(BLOCK, BLOCK + WINDOW - 1, dtype=torch.float64)
-    for row in range(BLOCK):
-        band[row, row : row + WINDOW] = window / window.sum()
-    return band.to(like.device, like.dtype) if like.device.type == "cpu" else band.to(like.dtype).to(like.device)
+    window = (window / window.sum()).to(maps.dtype).to(maps.device).repeat(len(maps), 1, 1, 1)  # (N, 1, 1, 11)
+    maps = maps[None].contiguous(memory_format=torch.channels_last)
+    maps = F.conv2d(F.conv2d(maps, window.mT, groups=maps.shape[1]), window, groups=maps.shape[1])
+    return maps[0].contiguous()
