@@ -127,7 +127,8 @@ def test_words_at_boxes_stay_in_the_image_and_apart():
     frame = ax.get_window_extent()
     for text in ax.texts:
         words = text.get_window_extent()
-        assert words.x0 >= frame.x0 and words.x1 <= frame.x1
+        assert words.x0 >= frame.x0
+        assert words.x1 <= frame.x1
 
 
 def test_every_curve_is_drawn_and_no_two_look_alike():
