@@ -286,7 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     print(describe())
-    start, (films, proposals), test = time.perf_counter(), comparison_films("train"), Films(*comparison_films("test"))
+    start, (films, proposals), test = time.process_time(), comparison_films("train"), Films(*comparison_films("test"))
     parts = split_by_patient(films.patients, (0.85, 0.15), seed=0)  # to learn from, to choose the penalty on
     draw = torch.Generator().manual_seed(0)
     some = [boxes[torch.randperm(len(boxes), generator=draw)[:KEPT]] for boxes in proposals]
@@ -308,7 +308,7 @@ def main() -> None:
     with torch.no_grad():
         whole = [fast([i], [b])[0] for i, b in zip(test.films.images, test.proposals, strict=True)]
     table.line("Fast R-CNN as it is, its own boxes", whole)
-    print(f"\n{(time.perf_counter() - start) / 60:.0f} minutes")
+    print(f"\n{(time.process_time() - start) / 60:.0f} minutes of processor time")
 
 
 if __name__ == "__main__":

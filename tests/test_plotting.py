@@ -112,6 +112,25 @@ def test_labels_and_scores_belong_to_boxes():
         show_boxes([[1, 2, 3, 4], [2, 3, 4, 5]], scores=[0.5])
 
 
+def test_words_at_boxes_stay_in_the_image_and_apart():
+    boxes = [[10.0, 80, 30, 100], [100, 60, 126, 90], [101, 61, 124, 92], [4, 0, 20, 10], [0, 150, 20, 170]]
+    ax = show_image(torch.zeros(160, 128), boxes=boxes, labels="abcde")
+    above, to_the_left, crowded, at_the_top, at_the_bottom = (
+        (*text.get_position(), text.get_ha(), text.get_va()) for text in ax.texts
+    )
+    assert above == (10, 80, "left", "bottom")
+    assert to_the_left == (126, 60, "right", "bottom")
+    assert crowded == (124, 92, "right", "top")
+    assert at_the_top == (4, 10, "left", "top")
+    assert at_the_bottom == (0, 150, "left", "bottom")
+    ax.figure.canvas.draw()
+    frame = ax.get_window_extent()
+    for text in ax.texts:
+        words = text.get_window_extent()
+        assert words.x0 >= frame.x0
+        assert words.x1 <= frame.x1
+
+
 def test_every_curve_is_drawn_and_no_two_look_alike():
     names = [f"loss {i}" for i in range(20)]
     for ax in (

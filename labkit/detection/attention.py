@@ -89,7 +89,7 @@ class FilmClassifier(nn.Module):
     """Logits (B, 2) of films: is there a benign lesion (column 0), is there a malignant one (column 1)?
 
     The evidence for each class is a weighted sum of the features, cell by cell, and the logit a soft maximum over the
-    film, the logarithm of the mean of exp(evidence): a lesion fills less than one cell in a hundred, and in a plain
+    film, the logarithm of the mean of exp(evidence): the box of a lesion fills a fiftieth of a film, and in a plain
     mean it would drown. Pinheiro and Collobert, CVPR 2015; Wang et al., "ChestX-ray8", CVPR 2017.
 
     Example:

@@ -94,5 +94,5 @@ def plot_bars(
 
 
 def _look(i: int) -> dict[str, Any]:
-    """Colour and line of the curve number i: when the colours are used up, they come again dashed, then dotted."""
-    return {"color": CYCLE[i % len(CYCLE)], "linestyle": ("-", "--", ":", "-.")[i // len(CYCLE) % 4]}
+    """Colour and line of the curve number i: neighbours differ in both, and no two of the first 28 are alike."""
+    return {"color": CYCLE[i % len(CYCLE)], "linestyle": ("-", "--", "-.", ":")[i % 4]}

@@ -13,6 +13,7 @@ from torch import Tensor
 from labkit.plotting.style import PREDICTION, STYLE, TRUTH, new_figure, plain
 
 UNIT = (0, 1)  # intensities of an image, unless another range is named
+ROOM = (0.2, 0.07)  # of an image's width and height, that the words at a box take
 CASING = 2.0  # points of black around a line on an image: green on mid-grey has a contrast of 1.15 without it
 
 
@@ -191,10 +192,7 @@ def show_boxes(
         words = [] if labels is None else [str(plain(labels[i]))]
         words += [] if scores is None else [f"{float(scores[i]):.2f}"]
         if words:
-            ax.text(
-                x1, y1, " ".join(words), color="white", fontsize=11, va="bottom", clip_on=True,
-                bbox={"facecolor": color, "edgecolor": color, "pad": 1.5},
-            )  # fmt: skip
+            _write(ax, (x1, y1, x2, y2), " ".join(words), color)
     if not ax.images:  # no image sets the frame: fit all boxes drawn so far, y downwards
         ax.set_aspect("equal")
         ax.relim()
@@ -202,6 +200,28 @@ def show_boxes(
         if empty:
             ax.invert_yaxis()
     return ax
+
+
+def _write(ax: Axes, box: tuple[float, float, float, float], words: str, color: str) -> None:
+    """Words at a box that stay in the image: in its right half they end where the box ends, and do not begin there.
+
+    They stand above the box; below it where the image ends above, or where other words stand already.
+    """
+    x1, y1, x2, y2 = box
+    x, y, across, down = x1, y1, "left", "bottom"
+    if ax.images:
+        left, right, bottom, top = ax.images[0].get_extent()
+        line, wide = ROOM[1] * abs(bottom - top), ROOM[0] * abs(right - left)
+        if x1 + x2 > left + right:
+            x, across = min(x2, right), "right"
+        places = [text.get_position() for text in ax.texts]
+        crowded = any(abs(x - a) < wide and abs(y1 - b) < line for a, b in places)
+        if crowded or y1 - line < top:
+            y, down = min(y2, bottom - line), "top"
+    ax.text(
+        x, y, words, color="white", fontsize=13, ha=across, va=down, clip_on=True,
+        bbox={"facecolor": color, "edgecolor": color, "pad": 1.5},
+    )  # fmt: skip
 
 
 def show_images(

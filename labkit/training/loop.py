@@ -35,6 +35,7 @@ from labkit.training.team import Team
 from labkit.training.validation import Best, better, check_monitor, validation
 
 FIRST_SCALE = 2.0**10  # of fp16 gradients: with torch's 2**16 the first steps overflow, and short trainings miss them
+MOST_IN_THE_BAR = 3  # figures; more would be cut off on a projector
 LOOK_EVERY = 0.5  # seconds between looks at the loss: each makes a GPU finish what it was given
 
 History = dict[str, list[float]]
@@ -149,7 +150,7 @@ def fit(
             team.align_buffers(model)
             check_weights(model, optimizer, usable, epoch)
             figures = team.share(validation(model, validate, validation_loader, batch_loss, taken=losses))
-            bar.set_postfix({name: f"{figure:.4g}" for name, figure in (losses | figures).items()})
+            bar.set_postfix(_for_the_bar(losses, figures))
             history = _extended(history, losses | figures)
             best = better(best, model, losses, figures, monitor=monitor, mode=mode)
             if steps is not None:
@@ -209,6 +210,14 @@ def _train(run: Run, network: nn.Module, batches: Iterable, tally: Tally, bar: t
         if time.monotonic() - looked > LOOK_EVERY:
             bar.set_postfix(loss=f"{tally.mean(epoch):.4g}")
             looked = time.monotonic()
+
+
+def _for_the_bar(losses: dict[str, float], figures: dict[str, float]) -> dict[str, str]:
+    """What the bar says at the end of an epoch: without the parts of the loss where they would be cut off."""
+    shown = losses | figures
+    if len(shown) > MOST_IN_THE_BAR:
+        shown = {"loss": losses["loss"]} | figures
+    return {name: f"{figure:.4g}" for name, figure in shown.items()}
 
 
 def _step(run: Run, batches: int) -> None:

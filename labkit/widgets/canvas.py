@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
@@ -126,9 +127,14 @@ def words_and_picture(shows: str) -> tuple[ipywidgets.HTML, Picture]:
 
 
 def legend(entries: Mapping[str, tuple[str, str]]) -> ipywidgets.HTML:
-    """A line that says what the kinds of lines mean: word -> (colour, "solid", "dashed" or "dotted")."""
+    """A line that says what the kinds of lines mean: word -> (colour, "solid", "dashed" or "dotted").
+
+    Example:
+        >>> "#a6a6a6" in legend({"ignored": ("0.65", "solid")}).value  # a browser knows no "0.65"
+        True
+    """
     marks = (
-        f'<span style="display:inline-block;width:2.5em;border-top:4px {style} {color};vertical-align:middle">'
+        f'<span style="display:inline-block;width:2.5em;border-top:4px {style} {to_hex(color)};vertical-align:middle">'
         f"</span>&nbsp;{word}"
         for word, (color, style) in entries.items()
     )

@@ -182,6 +182,13 @@ def test_nothing_waits_for_the_device_inside_an_epoch(monkeypatch, detector):
     assert count(batches * 9, steps={}) == count(batches, steps={})
 
 
+@pytest.mark.parametrize(("parts", "said"), [(2, ["loss", "part 0", "part 1"]), (4, ["loss", "mAP"])])
+def test_the_bar_leaves_out_parts_of_the_loss_that_would_be_cut_off(parts, said):
+    losses = {"loss": 3.0} | {f"part {i}": 1.0 for i in range(parts)}
+    figures = {"mAP": 0.5} if "mAP" in said else {}
+    assert list(loop._for_the_bar(losses, figures)) == said
+
+
 def test_the_bar_counts_all_epochs_and_can_be_turned_off(capfd):
     quick(epochs=3, progress=True)
     shown = capfd.readouterr()
