@@ -34,8 +34,8 @@ def world_to_voxel(points: Tensor, *, origin: Axes, spacing: Axes, direction: Ax
         >>> world_to_voxel(torch.tensor([[10.0, 20.0, 34.0]]), origin=(30, 0, 0), spacing=(2.0, 1.25, 1.25))
         tensor([[ 2., 16.,  8.]])
     """
-    origin, step = _grid(points, "points", origin, spacing, direction)
-    return ((points.double().flip(1) - origin) / step).to(points.dtype)
+    first, step = _grid(points, "points", origin, spacing, direction)
+    return ((points.double().flip(1) - first) / step).to(points.dtype)
 
 
 def voxel_to_world(voxels: Tensor, *, origin: Axes, spacing: Axes, direction: Axes = AS_THE_WORLD) -> Tensor:
@@ -45,8 +45,8 @@ def voxel_to_world(voxels: Tensor, *, origin: Axes, spacing: Axes, direction: Ax
         >>> voxel_to_world(torch.tensor([[2.0, 16.0, 8.0]]), origin=(30, 0, 0), spacing=(2.0, 1.25, 1.25))
         tensor([[10., 20., 34.]])
     """
-    origin, step = _grid(voxels, "voxels", origin, spacing, direction)
-    return (origin + voxels.double() * step).flip(1).to(voxels.dtype)
+    first, step = _grid(voxels, "voxels", origin, spacing, direction)
+    return (first + voxels.double() * step).flip(1).to(voxels.dtype)
 
 
 def check_spacing(spacing: Axes | None) -> tuple[float, float, float]:
