@@ -41,6 +41,7 @@ LAYERS = (
     ("detection.backbone", 1),
     *((f"denoising.{name}", 1) for name in IMAGES_AND_NOISE),
     *((f"detection.{name}", 4) for name in SYSTEMS),
+    ("detection.nodules", 5),  # on Faster R-CNN's proposals
     ("detection.pretrained", 5),  # the systems with their weights
     ("denoising.pretrained", 5),
     ("denoising.filters", 4),
@@ -83,6 +84,7 @@ OUTSIDE = {
     "safetensors": ["files", "weights"],
     "pooch": ["datasets.*"],
     "filelock": ["datasets.fetch.*"],
+    "SimpleITK": ["datasets.luna16_scans"],  # the extra [medical]
     "requests": ["datasets.*"],
     "urllib3": ["datasets.*"],
     "PIL": ["datasets.*", "widgets.*"],

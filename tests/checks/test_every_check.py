@@ -128,6 +128,7 @@ WITHOUT_PICTURE = {
     "breast_scores",
     "critic_loss",
     "fc_to_conv",
+    "hard_candidates",
     "hard_negatives",
     "heatmap_loss",
     "l2_loss",
@@ -145,6 +146,7 @@ WITHOUT_PICTURE = {
     "ssim_factors",
     "ssim_loss",
     "training_step",
+    "world_to_voxel",
     "zhao_loss",
 }
 DRAWN = [name for name in EXERCISES if name not in WITHOUT_PICTURE]

@@ -28,6 +28,7 @@ def halves() -> torch.Tensor:
 HIERARCHY = torch.tensor([[0.0, 0, 15, 20], [15, 0, 30, 20], [0, 0, 30, 20]]), torch.tensor([[0, 1]])
 DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
 CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
+CANDIDATE = {"voxels": torch.tensor([[4.0, 6, 7]]), "scores": torch.tensor([0.9])}
 DEMOS = {
     "anchors_demo": lambda demo: demo(FILM, BOXES, stride=8, sizes=[8], aspect_ratios=[1.0]),
     "denoise_demo": lambda demo: demo(FILM, {"none": lambda noisy, sigma: noisy}),
@@ -39,6 +40,7 @@ DEMOS = {
     "operating_point_demo": lambda demo: demo([FILM], [BOXES], [SCORES], CURVE, truths=[BOXES]),
     "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
     "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
+    "stages_demo": lambda demo: demo(torch.zeros(9, 20, 30), {"1": CANDIDATE}, {"1": CURVE}, truths=torch.zeros(0, 6)),
 }
 
 
