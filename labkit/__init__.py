@@ -18,5 +18,6 @@ NOTEBOOKS = (
     "11_networks",
     "12_losses",
     "13_low_dose_ct",
+    "15_organs",
     "16_attention",
 )

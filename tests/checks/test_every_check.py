@@ -128,6 +128,7 @@ WITHOUT_PICTURE = {
     "breast_scores",
     "critic_loss",
     "fc_to_conv",
+    "focal_loss",
     "hard_negatives",
     "heatmap_loss",
     "l2_loss",
