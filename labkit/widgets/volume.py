@@ -114,6 +114,7 @@ class _Plane:
         self.image.set_animated(True)
         self.truths, self.found = new_boxes(ax, TRUTH, width=2.5), new_boxes(ax, PREDICTION, width=2.5)
         self.lines = [ax.axvline(0, color="0.8", lw=0.8), ax.axhline(0, color="0.8", lw=0.8)]
+        self.names: list[Text] = []
         for artist in (self.truths, self.found, *self.lines):
             artist.set_animated(True)
 
@@ -130,7 +131,7 @@ class _Plane:
         self.truths.set_verts(outlines_of(self._flat(truths, place[self.cut])[0]))
         seen, rows = self._flat(found, place[self.cut])
         self.found.set_verts(outlines_of(seen))
-        texts = [self._name(names[row], box) for row, box in zip(rows, seen.tolist(), strict=True)]
+        texts = [self._name(i, names[row], box) for i, (row, box) in enumerate(zip(rows, seen.tolist(), strict=True))]
         across, down = (place[axis] + 0.5 for axis in (self.right, self.down))
         self.lines[0].set_xdata([across * self.steps[self.right]] * 2)
         self.lines[1].set_ydata([down * self.steps[self.down]] * 2)
@@ -143,12 +144,15 @@ class _Plane:
         sides = [self.right, self.down, self.right + 3, self.down + 3]
         return boxes[rows][:, sides] * mm, rows
 
-    def _name(self, word: str, box: Sequence[float]) -> Text:
-        top = max(box[1], box[3]) if self.down == 2 else min(box[1], box[3])
-        text = Text(box[0] + 4, top, word, color="white", fontsize=10, va="top", clip_on=True)
-        text.set_bbox({"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1})
-        text.set_transform(self.ax.transData)
-        text.axes, text.figure = self.ax, self.ax.figure
+    def _name(self, number: int, word: str, box: Sequence[float]) -> Text:
+        """The text number `number` of this panel, in the upper left corner of a box; it is made once."""
+        while len(self.names) <= number:
+            look = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1}
+            self.names.append(self.ax.text(0, 0, "", color="white", fontsize=10, va="top", clip_on=True, bbox=look))
+            self.names[-1].set_animated(True)
+        text = self.names[number]
+        text.set_text(word)
+        text.set_position((box[0] + 4, max(box[1], box[3]) if self.down == 2 else min(box[1], box[3])))
         return text
 
 
