@@ -19,5 +19,6 @@ NOTEBOOKS = (
     "12_losses",
     "13_low_dose_ct",
     "14_nodules",
+    "15_organs",
     "16_attention",
 )

@@ -12,7 +12,7 @@ import pytest
 import labkit
 
 PACKAGE = Path(labkit.__file__).parent
-SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention")
+SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organs")
 IMAGES_AND_NOISE = (
     "noise",
     "metrics",

@@ -8,7 +8,7 @@ Deltas   (N, 6) float, dx dy dz dw dh dd: centre shift in anchor sizes, log rati
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -251,9 +251,10 @@ def _mm(boxes1: Tensor, boxes2: Tensor, spacing: Sequence[float]) -> Tensor:
     check_boxes_3d(boxes1, name="boxes1", empty=True)
     check_boxes_3d(boxes2, name="boxes2", empty=True)
     _check_rows(boxes1, boxes2, "boxes1", "boxes2")
-    steps = [float(step) for step in spacing]
+    steps = [float(step) for step in spacing] if isinstance(spacing, Iterable) else []  # a scan may have none
     if len(steps) != 3 or not all(0 < step < math.inf for step in steps):
-        raise ValueError(f"spacing must be three positive numbers (z, y, x) in mm, got {tuple(spacing)}; see the scan")
+        got = tuple(steps) if steps else spacing
+        raise ValueError(f"spacing must be three positive numbers (z, y, x) in mm, got {got}; see the scan")
     return torch.tensor(steps[::-1], dtype=boxes1.dtype, device=boxes1.device)
 
 

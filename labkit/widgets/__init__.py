@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labkit.widgets.roi import roi_demo
     from labkit.widgets.selective_search import selective_search_demo
     from labkit.widgets.stages import stages_demo
+    from labkit.widgets.volume import volume_demo
 
 __all__ = [
     "anchors_demo",
@@ -36,6 +37,7 @@ __all__ = [
     "roi_demo",
     "selective_search_demo",
     "stages_demo",
+    "volume_demo",
 ]
 
 

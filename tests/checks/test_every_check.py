@@ -129,6 +129,7 @@ WITHOUT_PICTURE = {
     "critic_loss",
     "fc_to_conv",
     "hard_candidates",
+    "focal_loss",
     "hard_negatives",
     "heatmap_loss",
     "l2_loss",

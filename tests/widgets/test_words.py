@@ -15,6 +15,7 @@ BOXES = torch.tensor([[4.0, 4, 12, 12], [10.0, 3, 20, 11]])
 SCORES = torch.tensor([0.9, 0.6])
 BODY = torch.full((64, 64), -1000.0)
 BODY[20:44, 20:44] = 0
+BLOCK = torch.tensor([[2.0, 3, 1, 9, 8, 6]])
 FILM = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
 
 
@@ -41,6 +42,7 @@ DEMOS = {
     "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
     "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
     "stages_demo": lambda demo: demo(torch.zeros(9, 20, 30), {"1": CANDIDATE}, {"1": CURVE}, truths=torch.zeros(0, 6)),
+    "volume_demo": lambda demo: demo(torch.zeros(8, 12, 14), BLOCK, ["liver"], truths=BLOCK, spacing=(4.0, 3.0, 3.0)),
 }
 
 
