@@ -62,6 +62,9 @@ EXERCISES = {
     "gaussian_heatmap": "attention",
     "heatmap_loss": "attention_loss",
     "grad_cam": "attention_cam",
+    "apply_action": "organ_agent",
+    "reward": "organ_agent_learning",
+    "td_target": "organ_agent_learning",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]
