@@ -11,6 +11,8 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
+from labkit.detection.boxes_3d import box_iou_3d, centroid_distance, wall_distance
+
 GRID = 12
 MARGINS = (1.25, 2.5)  # what the two views see, in sides of the box: the box with its edge, and what lies around
 WINDOW = (-160.0, 240.0)  # HU: soft tissue
@@ -93,6 +95,30 @@ def overlap(box: Tensor, truth: Tensor) -> float:
     common = math.prod(max(0.0, min(a[i + 3], b[i + 3]) - max(a[i], b[i])) for i in range(3))
     volume_a, volume_b = (math.prod(c[i + 3] - c[i] for i in range(3)) for c in (a, b))
     return common / (volume_a + volume_b - common)
+
+
+def box_scores(boxes: Tensor, truths: Tensor, *, spacing: Sequence[float]) -> dict[str, Tensor]:
+    """What the table of organs needs: `iou`, `wall` and `centroid` in mm, and `wall in voxels`; each (N,).
+
+    Args:
+        boxes: (N, 6).
+        truths: (N, 6), row by row.
+        spacing: (z, y, x) mm.
+
+    Example:
+        >>> box = torch.tensor([[0.0, 0, 0, 4, 2, 3]])
+        >>> scores = box_scores(box, box + torch.tensor([0.0, 0, 0, 0, 0, 3]), spacing=(4, 3, 3))
+        >>> {name: float(value) for name, value in scores.items()}
+        {'iou': 0.5, 'wall': 2.0, 'centroid': 6.0, 'wall in voxels': 0.5}
+    """
+    boxes, truths = boxes.double(), truths.double()
+    same = [box_iou_3d(box[None], truth[None])[0] for box, truth in zip(boxes, truths, strict=True)]
+    return {
+        "iou": torch.cat([boxes.new_zeros(0), *same]),
+        "wall": wall_distance(boxes, truths, spacing=spacing),
+        "centroid": centroid_distance(boxes, truths, spacing=spacing),
+        "wall in voxels": (boxes - truths).abs().mean(dim=1),
+    }
 
 
 def check_box(box: Tensor, size: Sequence[int]) -> None:

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from labkit.datasets.phantoms.torso import LABELS, ORGANS, Scan
 from labkit.detection.box_views import GRID, MARGINS, check_box, coarse_grey, overlap, view, whole
+from labkit.detection.q_learning import play
+from labkit.weights import load_weights
 
 ACTIONS = (
     *("x -", "x +", "y -", "y +", "z -", "z +"),
@@ -35,7 +37,7 @@ GOOD_IOU = 0.85  # ends a walk in training
 SAME = 1e-6  # of IoU: less than any move changes, more than float32 rounds
 VISITS = 3  # to the same voxels; one return may be a slip, two are a swing
 MOST_STEPS = 100
-RANDOM_STARTS = 0.6  # of the walks in training begin near the organ, so that ends are practised as much as beginnings
+RANDOM_STARTS = 0.5  # of the walks in training begin near the organ, so that ends are practised as much as beginnings
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class OrganBoxEnv(gymnasium.Env):
         """Set it up.
 
         Args:
-            cases: of `organ_cases`; a walk without options draws one.
+            cases: of `organ_cases`; a walk without options draws an organ, and one of its cases.
             training: whether a good box ends the walk, and whether some walks begin near the organ.
             step: of a move, in sides of the box.
             move: as `apply_action`.
@@ -178,6 +180,8 @@ class OrganBoxEnv(gymnasium.Env):
         if not cases:
             raise ValueError("cases must be one or more, got none; see organ_cases")
         self.cases, self.training, self.moving, self.rewarding, self.step_share = cases, training, move, reward, step
+        organs = sorted({case.organ for case in cases})
+        self.by_organ = [[i for i, case in enumerate(cases) if case.organ == organ] for organ in organs]
         self.action_space = gymnasium.spaces.Discrete(len(ACTIONS))
         shape = (len(MARGINS), GRID, GRID, GRID)
         self.observation_space = gymnasium.spaces.Dict(
@@ -201,7 +205,8 @@ class OrganBoxEnv(gymnasium.Env):
         """
         super().reset(seed=seed)
         given = options or {}
-        row = int(given.get("case", self.np_random.integers(len(self.cases))))
+        rows = self.by_organ[int(self.np_random.integers(len(self.by_organ)))]  # so that rare organs are not rare here
+        row = int(given.get("case", rows[int(self.np_random.integers(len(rows)))]))
         if not 0 <= row < len(self.cases):
             raise ValueError(f"case must be 0 to {len(self.cases) - 1}, got {row}; see the cases")
         self.case = self.cases[row]
@@ -286,6 +291,51 @@ class OrganNetwork(nn.Module):
         hidden = self.hidden(torch.cat([features, place, kind], dim=1)).relu()
         values = self.values(hidden).view(len(organ), len(ORGANS), len(ACTIONS))
         return values[torch.arange(len(organ), device=organ.device), organ]
+
+
+def organ_agent() -> OrganNetwork:
+    """The trained network of notebook 17, in eval mode.
+
+    Example:
+        >>> organ_agent().training
+        False
+    """
+    network = OrganNetwork()
+    load_weights(network, "organ-agent")
+    return network.eval()
+
+
+def answers(
+    network: nn.Module | None, cases: Sequence[Case], *, starts: Mapping[int, Tensor] | None = None, seed: int = 0
+) -> Tensor:
+    """(N, 6) the answer of a walk for each case.
+
+    Args:
+        network: values of moves; without one each move is random.
+        cases: N of them.
+        starts: for each organ the box where a walk begins, `mean_boxes` for one; without it the whole volume.
+        seed: of random moves.
+
+    Example:
+        >>> answers(None, []).shape
+        torch.Size([0, 6])
+    """
+    boxes = [None if starts is None else starts[case.organ] for case in cases]
+    options: list[dict | None] = [{"case": row, "box": box} for row, box in enumerate(boxes)]
+    walks = play([OrganBoxEnv(cases, training=False) for _ in cases], network, options=options, seed=seed)
+    return torch.stack([torch.from_numpy(walk[-1]["answer"]) for walk in walks]) if walks else torch.zeros(0, 6)
+
+
+def mean_boxes(cases: Sequence[Case]) -> dict[int, Tensor]:
+    """For each organ the mean of its boxes: what one says who has not looked at the scan.
+
+    Raises:
+        ValueError: the scans are not all of one size, so that their boxes have no mean.
+    """
+    if len({case.size for case in cases}) > 1:
+        raise ValueError("scans must be of one size for a mean box, got several; take boxes of one kind of scan")
+    organs = sorted({case.organ for case in cases})
+    return {organ: torch.stack([c.truth for c in cases if c.organ == organ]).mean(dim=0) for organ in organs}
 
 
 def near(case: Case, generator: np.random.Generator) -> Tensor:

@@ -27,6 +27,7 @@ def halves() -> torch.Tensor:
 
 HIERARCHY = torch.tensor([[0.0, 0, 15, 20], [15, 0, 30, 20], [0, 0, 30, 20]]), torch.tensor([[0, 1]])
 DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
+WALK = torch.tensor([[0.0, 0, 0, 64, 64, 1], [8, 8, 0, 48, 40, 1]])
 CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
 DEMOS = {
     "anchors_demo": lambda demo: demo(FILM, BOXES, stride=8, sizes=[8], aspect_ratios=[1.0]),
@@ -39,6 +40,7 @@ DEMOS = {
     "operating_point_demo": lambda demo: demo([FILM], [BOXES], [SCORES], CURVE, truths=[BOXES]),
     "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
     "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
+    "walk_demo": lambda demo: demo(BODY[None], WALK, torch.rand(2, 3), truth=WALK[1], spacing=(4, 3, 3), actions="abc"),
 }
 
 
