@@ -4,7 +4,8 @@
 
 Scans of 180 patients, each organ that the field of view shows whole or over half of its height; sixteen walks at a
 time. Judged on 40 scans of other patients, in walks that begin at the organ's mean box of the training scans, and in
-walks that begin at the box around the whole field; both end by oscillation. Some minutes of one CPU core, in float32 everywhere, since so small a network gains nothing from less.
+walks that begin at the box around the whole field; both end by oscillation. Some minutes of one CPU core, in float32
+everywhere, since so small a network gains nothing from less.
 
 The file holds half precision; every figure of the card is measured after that rounding.
 """

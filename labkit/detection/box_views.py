@@ -121,6 +121,29 @@ def box_scores(boxes: Tensor, truths: Tensor, *, spacing: Sequence[float]) -> di
     }
 
 
+def near(truth: Tensor, size: Sequence[int], generator: np.random.Generator) -> Tensor:
+    """(6,) float64, a box about another: shifted by up to half a side, up to twice as long and half as long.
+
+    Args:
+        truth: (6,).
+        size: (Z, Y, X) of the volume, which the box does not leave.
+        generator: of the draws.
+
+    Example:
+        >>> box = near(torch.tensor([4.0, 4, 4, 8, 8, 8]), (12, 12, 12), np.random.default_rng(0))
+        >>> bool((box >= 0).all() and (box <= 12).all() and (box[:3] < box[3:]).all())
+        True
+    """
+    low, high = truth[:3].numpy(), truth[3:].numpy()
+    side = high - low
+    middle = (low + high) / 2 + generator.uniform(-0.5, 0.5, 3) * side * generator.random()
+    half = side * np.exp2(generator.uniform(-1, 1, 3) * generator.random() + generator.uniform(-0.3, 0.7)) / 2
+    limit = np.array(size[::-1], float)
+    half = np.minimum(np.maximum(half, 2.5), limit / 2)
+    middle = np.clip(middle, half, limit - half)
+    return torch.from_numpy(np.concatenate([middle - half, middle + half]))
+
+
 def check_box(box: Tensor, size: Sequence[int]) -> None:
     """Refuse a box that does not lie in a volume of this size (Z, Y, X).
 

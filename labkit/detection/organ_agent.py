@@ -21,7 +21,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from labkit.datasets.phantoms.torso import LABELS, ORGANS, Scan
-from labkit.detection.box_views import GRID, MARGINS, check_box, coarse_grey, overlap, view, whole
+from labkit.detection.box_views import GRID, MARGINS, check_box, coarse_grey, near, overlap, view, whole
 from labkit.detection.q_learning import play
 from labkit.weights import load_weights
 
@@ -35,9 +35,10 @@ STEP = 0.1  # of a side: from the whole volume to a kidney in some 15 zooms, and
 LEAST_SIDE = 2.0  # voxels: a smaller box is not made
 GOOD_IOU = 0.85  # ends a walk in training
 SAME = 1e-6  # of IoU: less than any move changes, more than float32 rounds
-VISITS = 3  # to the same voxels; one return may be a slip, two are a swing
-MOST_STEPS = 100
+VISITS, MOST_STEPS = 3, 100  # to the same voxels: one return may be a slip, two are a swing
 RANDOM_STARTS = 0.5  # of the walks in training begin near the organ, so that ends are practised as much as beginnings
+
+Boxes = Mapping[int, Tensor] | Tensor  # organ -> (6,), or (organs, 6)
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def overlap_reward(box: Tensor, next_box: Tensor, truth: Tensor) -> float:
 class OrganBoxEnv(gymnasium.Env):
     """A walk of a box through a scan towards an organ.
 
-    A walk in training ends where the IoU is above 0.85, or, `truncated`, when the box has come to the same voxels for
-    the third time or after 100 steps. At test time only these two.
+    It ends, in training, where the IoU is above 0.85, and is stopped (`truncated`) when the box is at the same voxels
+    for the third time, or after 100 steps.
 
     Example:
         >>> from labkit.datasets.phantoms.torso import torso_scans
@@ -214,7 +215,7 @@ class OrganBoxEnv(gymnasium.Env):
             self.box = torch.as_tensor(given["box"], dtype=torch.float64)
             check_box(self.box, self.case.size)
         elif self.training and self.np_random.random() < RANDOM_STARTS:
-            self.box = near(self.case, self.np_random)
+            self.box = near(self.case.truth, self.case.size, self.np_random)
         else:
             self.box = whole(self.case.size)
         self.path, self.visits, self.going = [self.box], {_voxels(self.box): [0]}, True
@@ -254,8 +255,8 @@ class OrganBoxEnv(gymnasium.Env):
         }
 
     def _info(self) -> dict:
-        boxes = {"box": self.box.numpy().copy(), "answer": self.answer().numpy().copy()}
-        return {"iou": self.iou, "organ": self.case.organ, **boxes}
+        box, answer = (each.numpy().copy() for each in (self.box, self.answer()))
+        return {"iou": self.iou, "organ": self.case.organ, "box": box, "answer": answer}
 
 
 class OrganNetwork(nn.Module):
@@ -284,10 +285,8 @@ class OrganNetwork(nn.Module):
 
     def forward(self, states: Mapping[str, Tensor]) -> Tensor:
         """(B, 11)."""
-        organ = states["organ"].long()
-        features = self.seen(states["view"].float() / 255 - 0.5)
-        kind = nn.functional.one_hot(organ, len(ORGANS)).float()
-        place = 2 * states["place"].float() - 1
+        organ, features = states["organ"].long(), self.seen(states["view"].float() / 255 - 0.5)
+        kind, place = nn.functional.one_hot(organ, len(ORGANS)).float(), 2 * states["place"].float() - 1
         hidden = self.hidden(torch.cat([features, place, kind], dim=1)).relu()
         values = self.values(hidden).view(len(organ), len(ORGANS), len(ACTIONS))
         return values[torch.arange(len(organ), device=organ.device), organ]
@@ -306,14 +305,18 @@ def organ_agent() -> OrganNetwork:
 
 
 def answers(
-    network: nn.Module | None, cases: Sequence[Case], *, starts: Mapping[int, Tensor] | None = None, seed: int = 0
+    network: nn.Module | None,
+    cases: Sequence[Case],
+    *,
+    starts: Mapping[int, Tensor] | Tensor | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """(N, 6) the answer of a walk for each case.
 
     Args:
         network: values of moves; without one each move is random.
         cases: N of them.
-        starts: for each organ the box where a walk begins, `mean_boxes` for one; without it the whole volume.
+        starts: a box for each organ, `mean_boxes` for one, where walks begin; without it the whole volume.
         seed: of random moves.
 
     Example:
@@ -336,18 +339,6 @@ def mean_boxes(cases: Sequence[Case]) -> dict[int, Tensor]:
         raise ValueError("scans must be of one size for a mean box, got several; take boxes of one kind of scan")
     organs = sorted({case.organ for case in cases})
     return {organ: torch.stack([c.truth for c in cases if c.organ == organ]).mean(dim=0) for organ in organs}
-
-
-def near(case: Case, generator: np.random.Generator) -> Tensor:
-    """(6,) a box about the organ: shifted by up to half its side, and up to two times as long or half as long."""
-    low, high = case.truth[:3].numpy(), case.truth[3:].numpy()
-    side = high - low
-    middle = (low + high) / 2 + generator.uniform(-0.5, 0.5, 3) * side * generator.random()
-    half = side * np.exp2(generator.uniform(-1, 1, 3) * generator.random() + generator.uniform(-0.3, 0.7)) / 2
-    limit = np.array(case.size[::-1], float)
-    half = np.minimum(np.maximum(half, 2.5), limit / 2)
-    middle = np.clip(middle, half, limit - half)
-    return torch.from_numpy(np.concatenate([middle - half, middle + half]))
 
 
 def _whole_enough(box: Tensor, size: Sequence[int]) -> bool:
