@@ -106,4 +106,4 @@ if __name__ == "__main__":
         "first 8 scans": figures(answers(network, few, starts=means), few),
         "mean boxes": table_of(means),
     }
-    print(save_weights(network.half(), "organ-agent", folder=options.output.expanduser(), **card), card)
+    print(save_weights(network.half(), "organ_agent", folder=options.output.expanduser(), **card), card)

@@ -300,7 +300,7 @@ def organ_agent() -> OrganNetwork:
         False
     """
     network = OrganNetwork()
-    load_weights(network, "organ-agent")
+    load_weights(network, "organ_agent")
     return network.eval()
 
 

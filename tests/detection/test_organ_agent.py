@@ -257,12 +257,12 @@ def test_an_agent_of_a_library_learns_in_it(scans):
 
 
 def card():
-    return json.loads((FOLDER / "organ-agent.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / "organ_agent.json").read_text(encoding="utf-8"))
 
 
 def test_the_shipped_agent_reaches_the_figures_of_its_card(recipe):
     """Of the 40 held-out scans the first 8, measured as the recipe measures them."""
-    assert (FOLDER / "organ-agent.safetensors").stat().st_size < 3 * 2**20
+    assert (FOLDER / "organ_agent.safetensors").stat().st_size < 3 * 2**20
     few = organ_cases(torso_scans(8, seed=1))
     means = torch.tensor(card()["mean boxes"]).double()
     reached = recipe("organ_agent").figures(answers(organ_agent(), few, starts=means), few)
