@@ -58,6 +58,7 @@ def apply_action(student: Callable) -> Callable:
         Case("narrower along z", (low, number("narrower z"), size, 0.1)),
         Case("no side below 2 voxels: zooming in, the box stays", (floats(5, 6, 7, 25, 16, 9.1), 6, size, 0.1)),
         Case("no side below 2 voxels: narrower along z, it stays", (floats(5, 6, 7, 25, 16, 9.1), 10, size, 0.1)),
+        Case("2.5 voxels along z: it may still shrink", (floats(5, 6, 7, 25, 16, 9.5), 6, size, 0.1)),
         Case("thin along z, narrower along x: it may", (floats(5, 6, 7, 25, 16, 9.1), 8, size, 0.1)),
         Case("thin along z, zoom out: it may", (floats(5, 6, 7, 25, 16, 8.5), number("zoom out"), size, 0.1)),
     ]
