@@ -21,4 +21,5 @@ NOTEBOOKS = (
     "14_nodules",
     "15_organs",
     "16_attention",
+    "17_organ_agent",
 )

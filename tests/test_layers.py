@@ -13,6 +13,7 @@ import labkit
 
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organs")
+SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organ_agent")
 IMAGES_AND_NOISE = (
     "noise",
     "metrics",
@@ -80,7 +81,8 @@ OUTSIDE = {
     "ipywidgets": ["widgets.*", "checks.*"],
     "IPython": ["checks.*", "plotting.*"],
     "accelerate": ["training.*"],
-    "tqdm": ["training.*", "datasets.*"],
+    "gymnasium": ["detection.organ_agent"],
+    "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
     "safetensors": ["files", "weights"],
     "pooch": ["datasets.*"],
     "filelock": ["datasets.fetch.*"],

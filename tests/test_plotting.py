@@ -18,6 +18,7 @@ from labkit.plotting import (
     show_boxes,
     show_image,
     show_images,
+    show_planes,
 )
 
 
@@ -222,3 +223,23 @@ def test_a_notebook_gets_the_picture_with_its_words(monkeypatch):
     assert Image.open(io.BytesIO(base64.b64decode(data.split(",")[1][:-2]))).size[0] > 100
     type(figure)()._ipython_display_()
     assert len(shown) == 1
+
+
+def test_three_planes_show_their_slices_and_the_sides_of_the_box_in_each():
+    volume = torch.arange(4 * 6 * 8, dtype=torch.float32).reshape(4, 6, 8)
+    box = torch.tensor([1.0, 2, 0, 5, 4, 3])
+    axes = show_planes(volume, {"green": box}, at=(5, 3, 2), spacing=(4, 3, 2), axes=new_figure(1, 3)[1])
+    expected = (volume[:, 3], volume[:, :, 5], volume[2])
+    for ax, piece in zip(axes, expected, strict=True):
+        assert np.array_equal(np.asarray(ax.images[0].get_array()), piece.numpy())
+    sides = [(ax.patches[0].get_x(), ax.patches[0].get_y()) for ax in axes]
+    assert sides == [(1, 0), (2, 0), (1, 2)]
+    assert [ax.patches[0].get_width() for ax in axes] == [4, 2, 4]
+    assert [ax.get_aspect() for ax in axes] == [2, 4 / 3, 1.5]
+    assert axes[0].get_ylim() == (0, 4)  # the head is up
+    assert axes[2].get_ylim() == (6, 0)
+
+
+def test_a_plane_outside_of_the_volume_is_the_last_one():
+    axes = show_planes(torch.zeros(4, 6, 8), {}, at=(99, -5, 2), spacing=(1, 1, 1), axes=new_figure(1, 3)[1])
+    assert axes[1].images[0].get_array().shape == (4, 6)

@@ -68,6 +68,9 @@ EXERCISES = {
     "box_iou_3d": "organs",
     "focal_loss": "organs_loss",
     "fuse_proposals": "organs",
+    "apply_action": "organ_agent",
+    "reward": "organ_agent_learning",
+    "td_target": "organ_agent_learning",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

@@ -6,6 +6,7 @@ Every function that draws on one pair of axes takes `ax` and returns it; none sh
 from labkit.plotting.alternative import alternative_text, as_image_tag
 from labkit.plotting.curves import plot_bars, plot_curves, plot_history
 from labkit.plotting.images import UNIT, as_image, show_boxes, show_image, show_images
+from labkit.plotting.planes import show_planes
 from labkit.plotting.style import COLORS, CYCLE, PREDICTION, STYLE, TRUTH, new_figure, use_style
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "show_boxes",
     "show_image",
     "show_images",
+    "show_planes",
     "use_style",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labkit.widgets.selective_search import selective_search_demo
     from labkit.widgets.stages import stages_demo
     from labkit.widgets.volume import volume_demo
+    from labkit.widgets.walk import walk_demo
 
 __all__ = [
     "anchors_demo",
@@ -38,6 +39,7 @@ __all__ = [
     "selective_search_demo",
     "stages_demo",
     "volume_demo",
+    "walk_demo",
 ]
 
 

@@ -105,7 +105,13 @@ def other_dtype(value):
     return {key: other_dtype(part) for key, part in value.items()}
 
 
-WITHOUT_DTYPE = {"average_precision", "recall", "training_step", "fc_to_conv"}  # they give numbers, or a layer
+WITHOUT_DTYPE = {
+    "average_precision",
+    "recall",
+    "reward",
+    "training_step",
+    "fc_to_conv",
+}  # they give numbers, or a layer
 
 
 @pytest.mark.parametrize("name", [name for name in EXERCISES if name not in WITHOUT_DTYPE])
@@ -140,12 +146,14 @@ WITHOUT_PICTURE = {
     "photon_counts",
     "psnr",
     "residual_loss",
+    "reward",
     "ridge",
     "rpn_head",
     "rpn_loss",
     "smooth_l1_loss",
     "ssim_factors",
     "ssim_loss",
+    "td_target",
     "training_step",
     "world_to_voxel",
     "zhao_loss",

@@ -28,6 +28,7 @@ def halves() -> torch.Tensor:
 
 HIERARCHY = torch.tensor([[0.0, 0, 15, 20], [15, 0, 30, 20], [0, 0, 30, 20]]), torch.tensor([[0, 1]])
 DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
+WALK = torch.tensor([[0.0, 0, 0, 64, 64, 1], [8, 8, 0, 48, 40, 1]])
 CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
 CANDIDATE = {"voxels": torch.tensor([[4.0, 6, 7]]), "scores": torch.tensor([0.9])}
 DEMOS = {
@@ -43,6 +44,7 @@ DEMOS = {
     "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
     "stages_demo": lambda demo: demo(torch.zeros(9, 20, 30), {"1": CANDIDATE}, {"1": CURVE}, truths=torch.zeros(0, 6)),
     "volume_demo": lambda demo: demo(torch.zeros(8, 12, 14), BLOCK, ["liver"], truths=BLOCK, spacing=(4.0, 3.0, 3.0)),
+    "walk_demo": lambda demo: demo(BODY[None], WALK, torch.rand(2, 3), truth=WALK[1], spacing=(4, 3, 3), actions="abc"),
 }
 
 
