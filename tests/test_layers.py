@@ -12,7 +12,7 @@ import pytest
 import labkit
 
 PACKAGE = Path(labkit.__file__).parent
-SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention")
+SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "slice_agent")
 IMAGES_AND_NOISE = (
     "noise",
     "metrics",
@@ -79,7 +79,8 @@ OUTSIDE = {
     "ipywidgets": ["widgets.*", "checks.*"],
     "IPython": ["checks.*", "plotting.*"],
     "accelerate": ["training.*"],
-    "tqdm": ["training.*", "datasets.*"],
+    "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
+    "gymnasium": ["detection.slice_agent"],
     "safetensors": ["files", "weights"],
     "pooch": ["datasets.*"],
     "filelock": ["datasets.fetch.*"],

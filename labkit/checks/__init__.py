@@ -62,6 +62,9 @@ EXERCISES = {
     "gaussian_heatmap": "attention",
     "heatmap_loss": "attention_loss",
     "grad_cam": "attention_cam",
+    "slice_step": "slice_agent",
+    "duelling": "slice_agent",
+    "walk_end": "slice_agent_walk",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

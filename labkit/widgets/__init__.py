@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from labkit.widgets.operating_point import operating_point_demo
     from labkit.widgets.roi import roi_demo
     from labkit.widgets.selective_search import selective_search_demo
+    from labkit.widgets.slice_walk import slice_walk_demo
 
 __all__ = [
     "anchors_demo",
@@ -34,6 +35,7 @@ __all__ = [
     "operating_point_demo",
     "roi_demo",
     "selective_search_demo",
+    "slice_walk_demo",
 ]
 
 

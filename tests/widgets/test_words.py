@@ -10,6 +10,7 @@ import torch
 
 from labkit import widgets
 from labkit.detection.evaluation import FrocMarks, froc_curve
+from labkit.detection.slice_agent import Walk
 
 BOXES = torch.tensor([[4.0, 4, 12, 12], [10.0, 3, 20, 11]])
 SCORES = torch.tensor([0.9, 0.6])
@@ -28,6 +29,7 @@ def halves() -> torch.Tensor:
 HIERARCHY = torch.tensor([[0.0, 0, 15, 20], [15, 0, 30, 20], [0, 0, 30, 20]]), torch.tensor([[0, 1]])
 DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
 CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
+WALK = Walk([20, 21, 20], [(0.0, 1.0), (0.4, 0.1), (0.0, 1.0)], 21)
 DEMOS = {
     "anchors_demo": lambda demo: demo(FILM, BOXES, stride=8, sizes=[8], aspect_ratios=[1.0]),
     "denoise_demo": lambda demo: demo(FILM, {"none": lambda noisy, sigma: noisy}),
@@ -39,6 +41,7 @@ DEMOS = {
     "operating_point_demo": lambda demo: demo([FILM], [BOXES], [SCORES], CURVE, truths=[BOXES]),
     "roi_demo": lambda demo: demo(torch.rand(1, 6, 9), stride=8, box=torch.tensor([11.0, 13, 43, 27])),
     "selective_search_demo": lambda demo: demo(FILM, halves(), *HIERARCHY),
+    "slice_walk_demo": lambda demo: demo(torch.rand(48, 64), WALK, height=63.0, spacing=3.0),
 }
 
 
