@@ -19,4 +19,5 @@ NOTEBOOKS = (
     "12_losses",
     "13_low_dose_ct",
     "16_attention",
+    "18_slice_agent",
 )

@@ -74,7 +74,7 @@ def _axes(figure, image: Tensor, row: float):
     for ax, title in ((body, "the projection"), (fine, "seen: near"), (coarse, "seen: all around")):
         ax.set_title(title, fontsize=13)
         ax.set_axis_off()
-    bars = figure.add_axes((0.85, 0.25, 0.14, 0.5))
+    bars = figure.add_axes((0.88, 0.25, 0.11, 0.5))
     bars.set(yticks=[0, 1], yticklabels=["up", "down"], ylim=(1.6, -0.6))
     bars.set_title("worth", fontsize=13)
     bars.axvline(0, color="0.5", lw=1)
