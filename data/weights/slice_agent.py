@@ -66,7 +66,7 @@ def train_agent(network: SliceNetwork, images: Projections, steps: int, seed: in
     learn(players, network, steps, seed=seed, progress=False, **AGENT)
 
 
-def train_unet(network: RowUNet, images: Projections, steps: int, *, moved: bool) -> None:
+def train_unet(network: nn.Module, images: Projections, steps: int, *, moved: bool) -> None:
     """Batches of 8 images drawn with replacement."""
     data = Shifted(images.images, images.heights, spacing=images.spacing, rows=40 if moved else 0)
     loader = DataLoader(data, 8, sampler=RandomSampler(data, replacement=True, num_samples=8 * steps))

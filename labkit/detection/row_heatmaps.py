@@ -87,8 +87,8 @@ def heights_of(logits: Tensor, *, spacing: float) -> Tensor:
     """(B,) mm below the first row: the mean of the rows around the highest logit, weighed by their softmax.
 
     Example:
-        >>> heights_of(torch.tensor([[0.0, 0, 0, 9, 9, 0, 0, 0]]), spacing=20.0)
-        tensor([70.])
+        >>> heights_of(torch.tensor([[0.0, 0, 50, 50, 0, 0]]), spacing=10.0)
+        tensor([25.])
     """
     rows = torch.arange(logits.shape[1], device=logits.device) * spacing
     away = (rows - rows[logits.argmax(dim=1)][:, None]).abs()

@@ -29,7 +29,7 @@ class Views:
     Example:
         >>> import torch
         >>> Views(torch.rand(3, 60, 128)).at([0, 2], [10, 59]).shape
-        torch.Size([2, 2, 32, 32])
+        (2, 2, 32, 32)
     """
 
     def __init__(self, images: Tensor):
