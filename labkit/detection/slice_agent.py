@@ -194,7 +194,9 @@ def check_spacing(spacing: Any) -> None:
 def check_heights(images: Tensor, heights: Tensor, spacing: float) -> None:
     """Raise the error that says which image does not hold its slice."""
     if heights.shape != (len(images),):
-        raise ValueError(f"heights must be (n,), one for {len(images)} images, got {tuple(heights.shape)}")
+        raise ValueError(
+            f"heights must be (n,), one for {len(images)} images, got {tuple(heights.shape)}; give mm for each image"
+        )
     last = (images.shape[1] - 1) * spacing
     outside = ~((heights >= 0) & (heights <= last))  # nan is outside, too
     if outside.any():
