@@ -22,4 +22,5 @@ NOTEBOOKS = (
     "15_organs",
     "16_attention",
     "17_organ_agent",
+    "18_slice_agent",
 )

@@ -14,6 +14,7 @@ import labkit
 PACKAGE = Path(labkit.__file__).parent
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organs")
 SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organ_agent")
+SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "slice_agent")
 IMAGES_AND_NOISE = (
     "noise",
     "metrics",
@@ -83,6 +84,8 @@ OUTSIDE = {
     "accelerate": ["training.*"],
     "gymnasium": ["detection.organ_agent"],
     "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
+    "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
+    "gymnasium": ["detection.slice_agent"],
     "safetensors": ["files", "weights"],
     "pooch": ["datasets.*"],
     "filelock": ["datasets.fetch.*"],

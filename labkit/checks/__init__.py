@@ -71,6 +71,9 @@ EXERCISES = {
     "apply_action": "organ_agent",
     "reward": "organ_agent_learning",
     "td_target": "organ_agent_learning",
+    "slice_step": "slice_agent",
+    "duelling": "slice_agent",
+    "walk_end": "slice_agent_walk",
 }
 
 __all__ = ["CheckFailed", "EXERCISES", "lenient", *EXERCISES]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from labkit.widgets.stages import stages_demo
     from labkit.widgets.volume import volume_demo
     from labkit.widgets.walk import walk_demo
+    from labkit.widgets.slice_walk import slice_walk_demo
 
 __all__ = [
     "anchors_demo",
@@ -40,6 +41,7 @@ __all__ = [
     "stages_demo",
     "volume_demo",
     "walk_demo",
+    "slice_walk_demo",
 ]
 
 

@@ -111,6 +111,9 @@ WITHOUT_DTYPE = {
     "reward",
     "training_step",
     "fc_to_conv",
+    "training_step",
+    "fc_to_conv",
+    "walk_end",
 }  # they give numbers, or a layer
 
 
@@ -133,6 +136,7 @@ WITHOUT_PICTURE = {
     "anchor_sizes",
     "breast_scores",
     "critic_loss",
+    "duelling",
     "fc_to_conv",
     "hard_candidates",
     "focal_loss",
@@ -150,6 +154,7 @@ WITHOUT_PICTURE = {
     "ridge",
     "rpn_head",
     "rpn_loss",
+    "slice_step",
     "smooth_l1_loss",
     "ssim_factors",
     "ssim_loss",

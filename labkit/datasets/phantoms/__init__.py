@@ -7,8 +7,9 @@ chest       X-rays of chests                   placement   where they go
 ct          slices of chest and abdomen
 torso       scans of the torso in three dimensions, with organs' boxes or lung nodules; under it are
             body, organs, skeleton, trees (of vessels), nodules, and solids, which they are all made of
+spine       frontal projections of torsos, with the heights of their vertebrae
 
-`chest` and `ct` are for denoising, `torso` for detection in volumes: import them by their own names,
+`chest` and `ct` are for denoising, `torso` and `spine` for detection in volumes: import them by their own names,
 `from labkit.datasets.phantoms import ct`.
 """
 
