@@ -12,9 +12,17 @@ import pytest
 import labkit
 
 PACKAGE = Path(labkit.__file__).parent
-SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organs")
-SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "organ_agent")
-SYSTEMS = ("localizer", "sliding_window", "rcnn", "fast_rcnn", "faster_rcnn", "attention", "slice_agent")
+SYSTEMS = (
+    "localizer",
+    "sliding_window",
+    "rcnn",
+    "fast_rcnn",
+    "faster_rcnn",
+    "organs",
+    "attention",
+    "organ_agent",
+    "slice_agent",
+)
 IMAGES_AND_NOISE = (
     "noise",
     "metrics",
@@ -82,10 +90,8 @@ OUTSIDE = {
     "ipywidgets": ["widgets.*", "checks.*"],
     "IPython": ["checks.*", "plotting.*"],
     "accelerate": ["training.*"],
-    "gymnasium": ["detection.organ_agent"],
+    "gymnasium": ["detection.organ_agent", "detection.slice_agent"],
     "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
-    "tqdm": ["training.*", "datasets.*", "detection.q_learning"],
-    "gymnasium": ["detection.slice_agent"],
     "safetensors": ["files", "weights"],
     "pooch": ["datasets.*"],
     "filelock": ["datasets.fetch.*"],

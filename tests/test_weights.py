@@ -107,7 +107,7 @@ def test_a_wheel_holds_all_code_and_every_file_of_weights(tmp_path):
     files = [path for path in (root / "labkit").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert held.keys() == {path.relative_to(root).as_posix() for path in files}
     weights = [path for path in files if path.parent == FOLDER]
-    assert len(weights) == 28
+    assert len(weights) == 34
     assert all(held[path.relative_to(root).as_posix()] == path.read_bytes() for path in weights)
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from labkit.widgets.operating_point import operating_point_demo
     from labkit.widgets.roi import roi_demo
     from labkit.widgets.selective_search import selective_search_demo
+    from labkit.widgets.slice_walk import slice_walk_demo
     from labkit.widgets.stages import stages_demo
     from labkit.widgets.volume import volume_demo
     from labkit.widgets.walk import walk_demo
-    from labkit.widgets.slice_walk import slice_walk_demo
 
 __all__ = [
     "anchors_demo",
@@ -38,10 +38,10 @@ __all__ = [
     "operating_point_demo",
     "roi_demo",
     "selective_search_demo",
+    "slice_walk_demo",
     "stages_demo",
     "volume_demo",
     "walk_demo",
-    "slice_walk_demo",
 ]
 
 

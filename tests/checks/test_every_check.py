@@ -111,8 +111,6 @@ WITHOUT_DTYPE = {
     "reward",
     "training_step",
     "fc_to_conv",
-    "training_step",
-    "fc_to_conv",
     "walk_end",
 }  # they give numbers, or a layer
 

@@ -32,7 +32,7 @@ DETECTION = {"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, 2])}
 WALK = torch.tensor([[0.0, 0, 0, 64, 64, 1], [8, 8, 0, 48, 40, 1]])
 CURVE = froc_curve([FrocMarks(np.array([0.9]), np.array([0.4]))])
 CANDIDATE = {"voxels": torch.tensor([[4.0, 6, 7]]), "scores": torch.tensor([0.9])}
-WALK = Walk([20, 21, 20], [(0.0, 1.0), (0.4, 0.1), (0.0, 1.0)], 21)
+STEPS = Walk([20, 21, 20], [(0.0, 1.0), (0.4, 0.1), (0.0, 1.0)], 21)
 DEMOS = {
     "anchors_demo": lambda demo: demo(FILM, BOXES, stride=8, sizes=[8], aspect_ratios=[1.0]),
     "denoise_demo": lambda demo: demo(FILM, {"none": lambda noisy, sigma: noisy}),
@@ -47,7 +47,7 @@ DEMOS = {
     "stages_demo": lambda demo: demo(torch.zeros(9, 20, 30), {"1": CANDIDATE}, {"1": CURVE}, truths=torch.zeros(0, 6)),
     "volume_demo": lambda demo: demo(torch.zeros(8, 12, 14), BLOCK, ["liver"], truths=BLOCK, spacing=(4.0, 3.0, 3.0)),
     "walk_demo": lambda demo: demo(BODY[None], WALK, torch.rand(2, 3), truth=WALK[1], spacing=(4, 3, 3), actions="abc"),
-    "slice_walk_demo": lambda demo: demo(torch.rand(48, 64), WALK, height=63.0, spacing=3.0),
+    "slice_walk_demo": lambda demo: demo(torch.rand(48, 64), STEPS, height=63.0, spacing=3.0),
 }
 
 
