@@ -337,8 +337,9 @@ def mean_boxes(cases: Sequence[Case]) -> dict[int, Tensor]:
     """
     if len({case.size for case in cases}) > 1:
         raise ValueError("scans must be of one size for a mean box, got several; take boxes of one kind of scan")
-    organs = sorted({case.organ for case in cases})
-    return {organ: torch.stack([c.truth for c in cases if c.organ == organ]).mean(dim=0) for organ in organs}
+    return {
+        o: torch.stack([c.truth for c in cases if c.organ == o]).mean(dim=0) for o in sorted({c.organ for c in cases})
+    }
 
 
 def _whole_enough(box: Tensor, size: Sequence[int]) -> bool:
