@@ -38,8 +38,6 @@ SAME = 1e-6  # of IoU: less than any move changes, more than float32 rounds
 VISITS, MOST_STEPS = 3, 100  # to the same voxels: one return may be a slip, two are a swing
 RANDOM_STARTS = 0.5  # of the walks in training begin near the organ, so that ends are practised as much as beginnings
 
-Boxes = Mapping[int, Tensor] | Tensor  # organ -> (6,), or (organs, 6)
-
 
 @dataclass(frozen=True)
 class Case:
