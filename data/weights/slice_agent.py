@@ -2,7 +2,7 @@
 
     python data/weights/slice_agent.py [--output DIR] [--parts DIR] [--steps N]
 
-Four kinds, four numbers of images, two seeds. A training takes 10 to 25 s of a CPU core, all of them ten minutes. "unet
+Four kinds, four numbers of images, two seeds. A training takes 9 to 27 s of a CPU core, all of them nine minutes. "unet
 unshifted" is a U-Net whose images are not moved up and down; it shows what the moving does. Each training is kept in
 PARTS, so that a recipe that was stopped goes on where it stood. All in single precision.
 
