@@ -40,7 +40,7 @@ def hard_windows(student: Callable) -> Callable:
         _case(
             "the second highest cell is no peak: it takes no place among the best two",
             image,
-            [(4, 6, 3.0), (4, 7, 2.0), (8, 14, 1.0)],
+            [(4, 6, 3.0), (4, 9, 2.0), (4, 11, 1.5), (8, 16, 1.0)],
             most=2,
         ),
         _case("nothing is above the limit", image, two, least=5.0),
@@ -117,11 +117,24 @@ def _before_peaks(image: Tensor, margin: Tensor, window, stride: int, least: flo
     return _windows(image, margin, window, stride, least, most, peaks=lambda m: _is_peak(m) & (m >= limit))
 
 
+def _one_after_another(margin: Tensor) -> Tensor:
+    """The highest cell is taken and all around it is blanked out, again and again."""
+    left, taken = margin.clone(), torch.zeros_like(margin, dtype=torch.bool)
+    while bool((left > -torch.inf).any()):
+        row, column = divmod(int(left.argmax()), margin.shape[1])
+        taken[row, column] = True
+        left[max(row - REACH, 0) : row + REACH + 1, max(column - REACH, 0) : column + REACH + 1] = -torch.inf
+    return taken
+
+
 def _around(row: int, column: int, stride: int, window: tuple[int, int]) -> tuple[int, int]:
     return max(row * stride - window[0] // 2, 0), max(column * stride - window[1] // 2, 0)
 
 
 HARD_WINDOWS_MISTAKES: dict[str, Callable] = {
+    "peaks are taken one after another: a cell beside a higher one is no peak, though that one is none either": (
+        lambda *a: _windows(*a, peaks=_one_after_another)
+    ),
     "every cell above the limit is cut: keep local peaks only, or one thing is learned dozens of times": (
         lambda *a: _windows(*a, peaks=lambda margin: margin == margin)
     ),
