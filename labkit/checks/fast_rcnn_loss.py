@@ -104,6 +104,9 @@ MULTI_TASK_LOSS_MISTAKES: dict[str, Callable] = {
     "the boxes' loss is divided by all proposals, not by those of the foreground": (
         lambda *a: _loss(*a, share=lambda labels: (labels > 0).sum())
     ),
+    "the boxes' loss is divided by the number of the foreground, at least 1: divide by all proposals": (
+        lambda *a: _loss(*a, share=lambda labels: (labels > 0).sum().clamp(min=1))
+    ),
     "smooth_l1_loss takes a mean by default; sum it and divide by all proposals": (
         lambda *a: _loss(*a, reduction="mean", share=lambda labels: 1)
     ),
@@ -116,6 +119,9 @@ MULTI_TASK_LOSS_MISTAKES: dict[str, Callable] = {
     "the boxes' loss is a sum: divide it by the number of proposals": lambda *a: _loss(*a, share=lambda labels: 1),
     "every proposal has a box a class: take that of its own label": (
         lambda *a: _loss(*a, which=lambda labels: torch.ones_like(labels))
+    ),
+    "the box of the predicted class is taken: take that of the true label": (
+        lambda z, d, labels, t: _loss(z, d, labels, t, which=lambda _: z.argmax(dim=1)[labels > 0])
     ),
     "column 0 is background: the box of class k stands in column k": (
         lambda *a: _loss(*a, which=lambda labels: (labels - 1).clamp(min=0))

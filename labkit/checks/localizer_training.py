@@ -112,6 +112,9 @@ SMOOTH_L1_LOSS_MISTAKES: dict[str, Callable] = {
     "each number chooses for itself between parabola and line: torch.where, not one `if` for all": (
         lambda p, w, b: _smooth(p, w, b, small=lambda d: (d.abs() < b).all().expand_as(d))
     ),
+    "one branch is chosen for the whole batch, by its mean: each number chooses for itself, torch.where": (
+        lambda p, w, b: _smooth(p, w, b, small=lambda d: (d.abs().mean() < b).expand_as(d))
+    ),
     "this is plain L1, without the parabola": lambda p, w, b: (p - w).abs().mean(),
     "this is plain L2, without the line": lambda p, w, b: (0.5 * (p - w) ** 2 / b).mean(),
     "this is Huber's loss, beta times too large: divide it by beta": lambda p, w, b: F.huber_loss(p, w, delta=b),
