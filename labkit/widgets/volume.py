@@ -13,6 +13,7 @@ from torch import Tensor
 
 from labkit.detection.boxes_3d import check_boxes_3d, wall_distance
 from labkit.plotting import PREDICTION, TRUTH
+from labkit.plotting.planes import SOFT_TISSUE
 from labkit.widgets.canvas import (
     Canvas,
     choice_of,
@@ -24,7 +25,7 @@ from labkit.widgets.canvas import (
     words_and_picture,
 )
 
-WINDOWS = {"soft tissue": (-160.0, 240.0), "lungs": (-1000.0, 200.0)}  # HU, black and white
+WINDOWS = {"soft tissue": SOFT_TISSUE, "lungs": (-1000.0, 200.0)}  # HU, black and white
 LETTERS = "xyz"
 # of LETTERS: the axis that a plane cuts across, and those that its picture has to the right and down (z: up)
 PLANES = {"axial, from the feet": (2, 0, 1), "coronal, from the front": (1, 0, 2), "sagittal, from the side": (0, 1, 2)}

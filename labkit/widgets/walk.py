@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import ipywidgets
 import numpy as np
-import torch
 from torch import Tensor
 
+from labkit.detection.box_views import overlap
 from labkit.plotting import COLORS, PREDICTION, TRUTH
 from labkit.plotting.planes import PLANES, show_planes
 from labkit.widgets.canvas import Canvas, legend, new_boxes, new_figure, outlines_of, whole_slider_of, words_and_picture
@@ -64,7 +64,7 @@ def walk_demo(
     bars.invert_yaxis()
     bars.axvline(0, color="0.6", lw=1)
     canvas = Canvas(figure)
-    overlaps = [_overlap(box, truth) for box in boxes]
+    overlaps = [overlap(box, truth) for box in boxes]
     slider = whole_slider_of("step", step, len(boxes) - 1)
     words, picture = words_and_picture("the box of an agent in three planes of a scan, beside the values of its moves")
 
@@ -97,9 +97,3 @@ def _check(boxes: Tensor, values: Tensor, truth: Tensor, actions: Sequence[str])
             f"values must hold {len(boxes)} rows of {len(actions)} actions, got {tuple(values.shape)}; "
             "ask the network at each box"
         )
-
-
-def _overlap(box: Tensor, truth: Tensor) -> float:
-    sides = (torch.minimum(box[3:], truth[3:]) - torch.maximum(box[:3], truth[:3])).clamp(min=0)
-    union = (box[3:] - box[:3]).prod() + (truth[3:] - truth[:3]).prod() - sides.prod()
-    return float(sides.prod() / union)
