@@ -42,6 +42,7 @@ def walk_demo(
         ValueError: shapes do not fit each other.
 
     Example:
+        >>> import torch
         >>> boxes = torch.tensor([[0.0, 0, 0, 8, 6, 4], [1, 1, 1, 7, 5, 3]])
         >>> demo = walk_demo(torch.zeros(4, 6, 8), boxes, torch.tensor([[0.1, 0.5], [0.2, 0.1]]), truth=boxes[1],
         ...                  spacing=(4, 3, 3), actions=["x +", "zoom in"])
