@@ -76,7 +76,7 @@ class Generator(nn.Module):
 
     def forward(self, units: Tensor) -> Tensor:
         """(B, 1, H, W) denoised, of noisy slices, both in window units."""
-        return units + self.layers(units.contiguous(memory_format=torch.channels_last))
+        return units + self.layers(units)
 
 
 class Critic(nn.Module):
@@ -110,7 +110,7 @@ class Critic(nn.Module):
 
     def forward(self, units: Tensor) -> Tensor:
         """(B,) scores of patches (B, 1, size, size) in window units."""
-        found = self.features(units.contiguous(memory_format=torch.channels_last))
+        found = self.features(units)
         return self.score(found.flatten(1))[:, 0]
 
 
