@@ -204,11 +204,19 @@ def find_candidates(network: SliceProposals, scan: Grid, *, most: int = 150) -> 
 
 
 @torch.no_grad()
-def judge_candidates(network: NoduleJudge, scan: Grid, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
+def judge_candidates(
+    network: NoduleJudge, scan: Grid, candidates: dict[str, Tensor], *, turned: Sequence[int] = (2, 3, 4)
+) -> dict[str, Tensor]:
     """Stage 2: the same candidates with the scores of the 3-D network, the best first.
 
-    A candidate that looks like a nodule at all is seen from four sides, as it is and turned over along each axis, and
-    its logits are averaged; for the others, most of them, one look is enough.
+    A candidate that looks like a nodule at all is seen as it is and turned over along each axis, and its logits are
+    averaged; for the others, most of them, one look is enough.
+
+    Args:
+        network: the judge.
+        scan: with its volume and its grid.
+        candidates: of stage 1.
+        turned: axes of (M, 1, Z, Y, X) patches, one more look each; () looks once.
 
     Raises:
         ValueError: what `cut_patches` finds.
@@ -221,7 +229,7 @@ def judge_candidates(network: NoduleJudge, scan: Grid, candidates: dict[str, Ten
 
     logits = look(patches)
     again = logits.sigmoid() > LOOK_AGAIN
-    logits[again] = torch.stack([logits[again], *(look(patches[again].flip(axis)) for axis in (2, 3, 4))]).mean(dim=0)
+    logits[again] = torch.stack([logits[again], *(look(patches[again].flip(axis)) for axis in turned)]).mean(dim=0)
     scores = logits.sigmoid()
     order = scores.argsort(descending=True, stable=True)
     return {"centers": candidates["centers"][order], "scores": scores[order]}

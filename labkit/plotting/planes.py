@@ -9,9 +9,9 @@ from torch import Tensor
 from labkit.plotting.images import show_boxes
 
 PLANES = (  # title, the axis that is cut, across, down: of x y z
-    ("from the front", 1, 0, 2),
-    ("from the left", 0, 1, 2),
-    ("from the feet", 2, 0, 1),
+    ("coronal, from the front", 1, 0, 2),
+    ("sagittal, from the left", 0, 1, 2),
+    ("axial, from the feet", 2, 0, 1),
 )
 SOFT_TISSUE = (-160.0, 240.0)  # HU, black and white
 
@@ -42,7 +42,7 @@ def show_planes(
         >>> from labkit.plotting import new_figure
         >>> axes = show_planes(torch.zeros(4, 6, 8), {}, at=(4, 3, 2), spacing=(4, 3, 3), axes=new_figure(1, 3)[1])
         >>> [ax.get_title() for ax in axes]
-        ['from the front', 'from the left', 'from the feet']
+        ['coronal, from the front', 'sagittal, from the left', 'axial, from the feet']
     """
     mm = list(spacing)[::-1]
     for ax, (title, cut, across, down) in zip(axes, PLANES, strict=True):

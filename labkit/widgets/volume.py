@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labkit.detection.boxes_3d import check_boxes_3d, wall_distance
 from labkit.plotting import PREDICTION, TRUTH
-from labkit.plotting.planes import SOFT_TISSUE
+from labkit.plotting.planes import PLANES, SOFT_TISSUE, plane_of
 from labkit.widgets.canvas import (
     Canvas,
     choice_of,
@@ -27,8 +27,6 @@ from labkit.widgets.canvas import (
 
 WINDOWS = {"soft tissue": SOFT_TISSUE, "lungs": (-1000.0, 200.0)}  # HU, black and white
 LETTERS = "xyz"
-# of LETTERS: the axis that a plane cuts across, and those that its picture has to the right and down (z: up)
-PLANES = {"axial, from the feet": (2, 0, 1), "coronal, from the front": (1, 0, 2), "sagittal, from the side": (0, 1, 2)}
 HEIGHT, TITLE, GAP = 4.0, 0.45, 0.12  # inches of the panels, over and between them
 
 
@@ -66,7 +64,7 @@ def volume_demo(
     """
     grey, steps = _checked(volume, boxes, names, truths, spacing)
     figure, panels = _panels(grey.shape, steps)
-    planes = [_Plane(ax, cut, grey, steps) for ax, cut in zip(panels, PLANES.values(), strict=True)]
+    planes = [_Plane(ax, sides, grey, steps) for ax, (_, *sides) in zip(panels, PLANES, strict=True)]
     canvas = Canvas(figure)
     sizes = grey.shape[::-1]  # X Y Z
     sliders = [
@@ -102,15 +100,20 @@ def _cuts(box: Tensor, axis: int, place: int) -> bool:
 class _Plane:
     """One panel: an image that follows its slider, outlines, names, and lines where the other planes are."""
 
-    def __init__(self, ax: Axes, cut: tuple[int, int, int], grey: np.ndarray, steps: Sequence[float]) -> None:
+    def __init__(self, ax: Axes, sides: Sequence[int], grey: Tensor, steps: Sequence[float]) -> None:
         self.ax, self.grey, self.steps = ax, grey, steps
-        self.cut, self.right, self.down = cut
+        self.cut, self.right, self.down = sides
         sizes = grey.shape[::-1]
         width, height = sizes[self.right] * steps[self.right], sizes[self.down] * steps[self.down]
         up = self.down == 2  # the head is above
         self.extent = (0.0, width, 0.0, height) if up else (0.0, width, height, 0.0)
         self.image: AxesImage = ax.imshow(
-            self._slice(0), cmap="gray", vmin=0, vmax=1, extent=self.extent, origin="lower" if up else "upper"
+            plane_of(grey, self.cut, (0, 0, 0)),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            extent=self.extent,
+            origin="lower" if up else "upper",
         )
         self.image.set_animated(True)
         self.truths, self.found = new_boxes(ax, TRUTH, width=2.5), new_boxes(ax, PREDICTION, width=2.5)
@@ -119,16 +122,12 @@ class _Plane:
         for artist in (self.truths, self.found, *self.lines):
             artist.set_animated(True)
 
-    def _slice(self, place: int) -> np.ndarray:
-        """(rows, columns) of the plane: rows run along its second axis."""
-        return self.grey.take(place, axis=2 - self.cut)
-
     def show(
         self, place: Sequence[int], window: tuple[float, float], found: Tensor, truths: Tensor, names: Sequence[str]
     ) -> list:
         """What is to be drawn, in order."""
         low, high = window
-        self.image.set_data((self._slice(place[self.cut]).astype(np.float32) - low) / (high - low))
+        self.image.set_data((plane_of(self.grey, self.cut, place).astype(np.float32) - low) / (high - low))
         self.truths.set_verts(outlines_of(self._flat(truths, place[self.cut])[0]))
         seen, rows = self._flat(found, place[self.cut])
         self.found.set_verts(outlines_of(seen))
@@ -160,10 +159,10 @@ class _Plane:
 def _panels(shape: Sequence[int], steps: Sequence[float]) -> tuple[Figure, list[Axes]]:
     """A figure with three axes, at one scale."""
     sizes = [count * step for count, step in zip(shape[::-1], steps, strict=True)]  # mm, x y z
-    scale = HEIGHT / max(sizes[down] for _, _, down in PLANES.values())  # inches a mm
-    total = sum(sizes[right] * scale + GAP for _, right, _ in PLANES.values()) + GAP
+    scale = HEIGHT / max(sizes[down] for _, _, _, down in PLANES)  # inches a mm
+    total = sum(sizes[right] * scale + GAP for _, _, right, _ in PLANES) + GAP
     figure, left, axes = new_figure(total, HEIGHT + TITLE), GAP, []
-    for name, (_, right, down) in PLANES.items():
+    for name, _, right, down in PLANES:
         width, height = sizes[right] * scale, sizes[down] * scale
         ax = figure.add_axes((left / total, 0.02, width / total, height / (HEIGHT + TITLE)))
         ax.set_axis_off()
@@ -175,8 +174,8 @@ def _panels(shape: Sequence[int], steps: Sequence[float]) -> tuple[Figure, list[
 
 def _checked(
     volume: Tensor, boxes: Tensor, names: Sequence[str], truths: Tensor, spacing: Sequence[float]
-) -> tuple[np.ndarray, list[float]]:
-    """The volume as an array, and mm along x, y and z; or the error that says what is missing."""
+) -> tuple[Tensor, list[float]]:
+    """The volume in whole HU, and mm along x, y and z; or the error that says what is missing."""
     if volume.ndim != 3:
         raise ValueError(f"volume must be (Z, Y, X), got shape {tuple(volume.shape)}; take scan.volume")
     check_boxes_3d(boxes, empty=True)
@@ -185,4 +184,4 @@ def _checked(
         raise ValueError(f"names must be one a box, got {len(names)} for {len(boxes)} boxes; name each of them")
     wall_distance(truths[:0], truths[:0], spacing=spacing)  # looks at the spacing
     steps = [float(step) for step in spacing]
-    return volume.detach().cpu().numpy().astype(np.int16), steps[::-1]
+    return volume.detach().cpu().to(torch.int16), steps[::-1]
