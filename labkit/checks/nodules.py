@@ -45,6 +45,7 @@ def world_to_voxel(student: Callable) -> Callable:
     cases = [
         Case("one point, voxels of 1 mm, an origin of 0", (points([2, 5, 7]), none, ones, FORWARDS)),
         Case("an origin that is not 0", (points([2, 5, 7]), (3.0, 1.0, -4.0), ones, FORWARDS)),
+        Case("an origin between whole millimetres", (points([2, 5, 7]), (3.5, 1.25, -4.75), ones, FORWARDS)),
         Case("thick slices", (points([4, 6, 15]), none, (2.5, 0.5, 0.25), FORWARDS)),
         Case("origin and spacing", (points([-204, 46, -120]), *grid, FORWARDS)),
         Case("an origin far away, an axis that runs against the world's", (points([30, 20, 50]), *grid, (1, 1, -1.0))),
@@ -105,6 +106,14 @@ WORLD_TO_VOXEL_MISTAKES: dict[str, Callable] = {
     "mm are divided by mm a voxel: divide by the spacing": _slip(rule=lambda p, o, s, d: (p - o) * s * d),
     "the spacing is missing: millimetres are not voxels": _slip(rule=lambda p, o, s, d: (p - o) * d),
     "the origin is in mm too: subtract first, divide then": _slip(rule=lambda p, o, s, d: (p / s - o) * d),
+    "the origin has decimals: keep them, it is no whole number": _slip(
+        rule=lambda p, o, s, d: (p - o.trunc()) / (s * d)
+    ),
+    "subtract first, then divide the whole: brackets": _slip(rule=lambda p, o, s, d: p - o / (s * d)),
+    "the spacing is z y x already, as the origin is: only the points are turned over": (
+        _slip(rule=lambda p, o, s, d: (p - o) / (s.flip(0) * d))
+    ),
+    "z y x is x y z from back to front: first z, then y, then x": _slip(first=lambda p: p[:, [2, 0, 1]]),
     "each axis has its own spacing; one is used for all": _slip(rule=lambda p, o, s, d: (p - o) / (s[0] * d)),
     "each axis has its own spacing; their mean is used for all": _slip(
         rule=lambda p, o, s, d: (p - o) / (s.mean() * d)
@@ -112,6 +121,9 @@ WORLD_TO_VOXEL_MISTAKES: dict[str, Callable] = {
     "the direction is missing: some axes run against the world's": _slip(rule=lambda p, o, s, d: (p - o) / s),
     "the direction turns the whole way from the origin to the point, not the point alone": (
         _slip(rule=lambda p, o, s, d: (p * d - o) / s)
+    ),
+    "the direction turns the whole way from the origin to the point, not the origin alone": (
+        _slip(rule=lambda p, o, s, d: (p - d * o) / s)
     ),
     "an axis that runs against the world's still begins at the origin: no absolute values": (
         _slip(rule=lambda p, o, s, d: ((p - o) / s).abs())
@@ -158,6 +170,10 @@ def merge_slices(student: Callable) -> Callable:
         Case(
             "a mark between two strong ones goes to the stronger",
             (points([0, 0, 0], [0, 4, 0], [0, 8, 0]), floats(0.6, 0.3, 0.8), 5.0),
+        ),
+        Case(
+            "two candidates nearer than the reach: each mark looked from the strongest, and they stay two",
+            (points([0, 0, 0], [0, 0, 5], [0, 0, 6]), floats(0.5, 0.45, 0.3), 5.0),
         ),
         Case("another reach", (column, floats(0.3, 0.9, 0.5, 0.4), 2.0)),
         Case("no marks", (points(), floats(), 5.0)),
@@ -237,6 +253,36 @@ def _backwards(centers: Tensor, scores: Tensor, reach: float) -> tuple[Tensor, T
     return middles.flip(0), best.flip(0)
 
 
+def _merged_again(centers: Tensor, scores: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """A second round, over the candidates."""
+    middles, best = _merge(centers, scores, reach)
+    kept: list[int] = []
+    for row in range(len(best)):
+        kept += [row] * all(bool(_euclid(middles[[row]] - middles[[other]]) > reach) for other in kept)
+    return middles[kept], best[kept]
+
+
+def _from_the_mean(centers: Tensor, scores: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    free = scores.argsort(descending=True).tolist()
+    middles, best = [], []
+    while free:
+        group = [free.pop(0)]
+        for row in list(free):
+            middle = _weighted(centers[group], scores[group])
+            if _euclid((centers[row] - middle)[None]) <= reach:
+                group.append(row)
+                free.remove(row)
+        middles.append(_weighted(centers[group], scores[group]))
+        best.append(scores[group[0]])
+    return (torch.stack(middles), torch.stack(best)) if best else (centers[:0], scores[:0])
+
+
+def _sorted_at_the_end(centers: Tensor, scores: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    middles, best = _merge(centers, scores, reach, order=lambda s: torch.arange(len(s)))
+    order = best.argsort(descending=True)
+    return middles[order], best[order]
+
+
 MERGE_SLICES_MISTAKES: dict[str, Callable] = {
     "the mean is weighted by the scores: a faint mark counts little": _slipped(center=_plain_mean),
     "the mean of the marks is wanted, not the place of the strongest": _slipped(center=lambda c, s: c[s.argmax()]),
@@ -245,10 +291,21 @@ MERGE_SLICES_MISTAKES: dict[str, Callable] = {
     ),
     "the weighted sum is divided by the sum of the weights": _slipped(center=lambda c, s: (c * s[:, None]).sum(0)),
     "the weights are the scores, not their squares": _slipped(center=lambda c, s: _weighted(c, s**2)),
+    "the scores themselves are the weights: no softmax": _slipped(center=lambda c, s: s.softmax(0) @ c),
+    "a candidate's score is the highest of its marks, not the lowest": _slipped(score=torch.amin),
     "a candidate's score is the highest of its marks, not their mean": _slipped(score=torch.mean),
     "a candidate's score is the highest of its marks, not their sum": _slipped(score=torch.sum),
     "the score is the highest, not that at the end of the list": _slipped(score=lambda s: s[-1]),
     "the strongest mark begins, not the first of the list": _slipped(order=lambda s: torch.arange(len(s))),
+    "the strongest mark begins: to sort the candidates at the end is too late": _sorted_at_the_end,
+    "each mark looks from the strongest, not from the mean of the group so far": _from_the_mean,
+    "candidates are not merged again: two of them may be nearer than the reach": _merged_again,
+    "a mark that was taken is gone: no later candidate may use it in its mean": (
+        lambda centers, scores, reach: (
+            _merge(centers, scores, reach, taken=False)[0],
+            _merge(centers, scores, reach)[1],
+        )
+    ),
     "the strongest mark begins, not the faintest": _slipped(order=lambda s: s.argsort()),
     "a mark that was taken is gone: nobody else may take it": _slipped(taken=False),
     "a mark belongs to the strongest if it is near to that one; here it may be near to any mark of the group, and a vessel becomes one long chain": (  # noqa: E501

@@ -59,6 +59,7 @@ def hard_candidates(student: Callable) -> Callable:
         _case("more wrong ones than wanted", line, scores, points([99, 0, 0]), [5], count=2),
         _case("the best candidates are nodules: they take no place", line, scores, two[:1], [20], count=2),
         _case("none are wanted that are left", points([1, 0, 0], [0, 2, 0]), floats(0.9, 0.5), one, [10]),
+        _case("none are asked for: count 0", line, scores, one, [8], count=0),
         _case("no candidates", points(), floats(), one, [8]),
         _case("a busy scan", boxed, uniform(23, seed=4), centers, [4, 6, 9, 15, 22], count=7),
     ]
@@ -137,6 +138,37 @@ def _nearest_center(centers, scores, nodules, diameters, count, margin) -> Tenso
     return rows[far[rows]][:count]
 
 
+def _rows_of(far: Tensor, scores: Tensor, count: int, *, best: Callable | None = None) -> Tensor:
+    rows = far.nonzero()[:, 0]
+    best = best or (lambda left: left.argsort(descending=True)[:count])
+    return rows[best(scores[rows])]
+
+
+def _nearest_surface(centers, scores, nodules, diameters, count, margin) -> Tensor:
+    """Right, but where there is no nodule."""
+    return _rows_of((_euclid(centers[:, None] - nodules) - diameters / 2).min(dim=1).values > margin, scores, count)
+
+
+def _topk_of_few(centers, scores, nodules, diameters, count, margin) -> Tensor:
+    far = (_euclid(centers[:, None] - nodules) > diameters / 2 + margin).all(dim=1)
+    return _rows_of(far, scores, count, best=lambda left: left.topk(count).indices)
+
+
+def _last_of_all(centers, scores, nodules, diameters, count, margin) -> Tensor:
+    far = (_euclid(centers[:, None] - nodules) > diameters / 2 + margin).all(dim=1)
+    return _rows_of(far, scores, count, best=lambda left: left.argsort()[-count:].flip(0))
+
+
+def _over_candidates(centers, scores, nodules, diameters, count, margin) -> Tensor:
+    far = (_euclid(centers[:, None] - nodules) > diameters / 2 + margin).all(dim=0)
+    return _rows_of(far, scores, count)
+
+
+def _scored_zero(centers, scores, nodules, diameters, count, margin) -> Tensor:
+    far = (_euclid(centers[:, None] - nodules) > diameters / 2 + margin).all(dim=1)
+    return torch.where(far, scores, 0.0).topk(min(count, len(scores))).indices
+
+
 def _as_mask(*args) -> Tensor:
     chosen = torch.zeros(len(args[0]), dtype=torch.bool, device=args[0].device)
     chosen[_hard(*args)] = True
@@ -161,6 +193,15 @@ HARD_CANDIDATES_MISTAKES: dict[str, Callable] = {
     ),
     "margin is in mm, from the surface: not a factor of the radius": _slip(limit=lambda d, margin: d / 2 * margin),
     "exactly at the limit is still too near: >": _slip(beyond=torch.ge),
+    "each nodule has a radius of its own: the largest is not for all": (
+        _slip(limit=lambda d, margin: (d.amax() if len(d) else 0) / 2 + margin)
+    ),
+    "each nodule has a radius of its own: not the mean for all": _slip(limit=lambda d, margin: d.mean() / 2 + margin),
+    "all() over the nodules of one candidate, dim=1, not over the candidates": _over_candidates,
+    "a candidate too near is left out; with a score of 0 it still fills a place": _scored_zero,
+    "where there is no nodule there is no nearest one: all() of nothing is True, min() stops": _nearest_surface,
+    "fewer may be left than `count`: topk() wants at least that many, a slice [:count] does not": _topk_of_few,
+    "the last `count`, [-count:], are all of them where count is 0: sort downwards and take [:count]": _last_of_all,
     "clear of every nodule, not of any one: all, not any": _slip(
         join=lambda far: far.any(dim=1) if far.shape[1] else far.all(dim=1)
     ),

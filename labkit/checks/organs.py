@@ -48,6 +48,7 @@ def box_iou_3d(student: Callable) -> Callable:
         Case("boxes apart along y only", (one, rows_3d([3, 20, 4, 9, 25, 9]))),
         Case("boxes apart along z only", (one, rows_3d([3, 2, 20, 9, 5, 26]))),
         Case("boxes apart along x and z: two negative sides", (one, rows_3d([20, 2, 30, 26, 5, 33]))),
+        Case("boxes smaller than a voxel", (rows_3d([0, 0, 0, 0.5, 0.25, 0.5]), rows_3d([0.25, 0, 0, 0.75, 0.5, 0.5]))),
         Case("boxes that begin below 0", (rows_3d([-12, -9, -7, -2, -4, 1]), rows_3d([-7, -7, -3, 3, 1, 4]))),
         Case("3 boxes against 2", (scattered_boxes_3d(3, 0), scattered_boxes_3d(2, 2))),
         Case("no boxes against 2", (rows_3d(), scattered_boxes_3d(2, 4))),
@@ -76,7 +77,7 @@ def _iou(
     low = inner(boxes1[:, None, :axes], boxes2[None, :, :axes])
     high = outer(boxes1[:, None, 3 : 3 + axes], boxes2[None, :, 3 : 3 + axes])
     sides = high - low + plus
-    common = volume(sides.clamp(min=0) if clamp == "sides" else sides)
+    common = volume({"sides": sides.clamp(min=0), "one": sides.clamp(0, 1), "abs": sides.abs()}.get(clamp, sides))
     common = common.clamp(min=0) if clamp == "product" else common
     volumes1 = volume(boxes1[:, 3 : 3 + axes] - boxes1[:, :axes] + plus)[:, None]
     volumes2 = volume(boxes2[:, 3 : 3 + axes] - boxes2[:, :axes] + plus)[None]
@@ -87,6 +88,9 @@ def _iou(
         "first": volumes1 + 0 * common,
         "smaller": smaller,
         "none": unit,
+        "first twice": 2 * volumes1 - common,
+        "and one": volumes1 + volumes2 - common + 1,
+        "at least one": (volumes1 + volumes2 - common).clamp(min=1),
     }
     return common / total[union]
 
@@ -129,7 +133,20 @@ BOX_IOU_3D_MISTAKES: dict[str, Callable] = {
     "this is the intersection in voxels: divide it by the union": lambda a, b: _iou(a, b, union="none"),
     "z is missing: this is the overlap from above, of x and y alone": lambda a, b: _iou(a, b, axes=2),
     "a volume is the product of three sides, not their sum": lambda a, b: _iou(a, b, volume=lambda s: s.sum(dim=-1)),
-    "multiply sides, not ratios: the product of three overlaps along one axis is another number": (
+    "boxes that do not meet have negative sides; clamp(min=0), not abs(), which makes them positive": (
+        lambda a, b: _iou(a, b, clamp="abs")
+    ),
+    "a shared side may be longer than one voxel: clamp(min=0), without an upper end": lambda a, b: _iou(
+        a, b, clamp="one"
+    ),
+    "this is Dice, twice the intersection by the sum of the volumes: divide by the union": (
+        lambda a, b: 2 * _iou(a, b, union="twice")
+    ),
+    "the second box has a volume of its own: V1 + V2 - intersection": lambda a, b: _iou(a, b, union="first twice"),
+    "nothing is added to the union": lambda a, b: _iou(a, b, union="and one"),
+    "the union may be smaller than one voxel: no clamp there": lambda a, b: _iou(a, b, union="at least one"),
+    "a ratio between 0 and 1: divide with /, not //": lambda a, b: _iou(a, b).floor(),
+    "divide by the union: neither by the box around both nor axis by axis, which comes to the same": (
         lambda a, b: _one_axis(a, b).prod(dim=-1)
     ),
     "multiply sides: the mean of three overlaps along one axis is another number": (
@@ -263,16 +280,45 @@ def _median(boxes: Tensor, scores: Tensor, share: float) -> Tensor:
     return boxes[best].median(dim=0, keepdim=True).values
 
 
+def _none(boxes: Tensor, share: float) -> float:
+    """NaN where the share of some boxes comes to none."""
+    return float("nan") if len(boxes) and int(share * len(boxes)) == 0 else 0.0
+
+
+def _columns_sorted(boxes: Tensor, scores: Tensor, share: float) -> Tensor:
+    order = scores.sort(descending=True, stable=True).values
+    return _fuse(boxes.sort(dim=0, descending=True).values, order, share)
+
+
+def _around_the_best(boxes: Tensor, scores: Tensor, share: float) -> Tensor:
+    if not len(boxes):
+        return boxes
+    best = boxes[scores.topk(_at_least_one(len(boxes), share)).indices]
+    return torch.cat([best[:, :3].amin(dim=0), best[:, 3:].amax(dim=0)])[None]
+
+
 FUSE_PROPOSALS_MISTAKES: dict[str, Callable] = {
     "the best alone is another method: take the mean of the best share of the proposals": _with(count=lambda n, s: 1),
     "the share is missing: only the best of the proposals count": _with(count=lambda n, s: n),
     "the share is written into the function: use the argument": _with(count=lambda n, s: max(1, n // 10)),
     "the share is rounded down: int(share * R)": _with(count=lambda n, s: max(1, -int(-s * n // 1))),
     "a tenth of few proposals is none: take one at least": _with(count=lambda n, s: int(s * n)),
+    "a tenth of few proposals is none, and the mean of none is NaN: take one at least": (
+        lambda b, s, share: (
+            _fuse(b, s, share, count=lambda n, s: int(s * n), weights=lambda c: c / c.sum()) + _none(b, share)
+        )
+    ),
     "one at least, not one more": _with(count=lambda n, s: 1 + int(s * n)),
     "a better proposal counts more: weigh by score": (
         _with(weights=lambda chosen: torch.full_like(chosen, 1 / len(chosen)))
     ),
+    "the share is rounded down: int(share * R), not round()": _with(count=lambda n, s: max(1, round(s * n))),
+    "a better proposal counts by its score, not by its rank": (
+        _with(weights=lambda chosen: torch.arange(len(chosen), 0.0, -1.0) / sum(range(len(chosen) + 1)))
+    ),
+    "a box is a row: sort whole rows by score, not each column by itself": _columns_sorted,
+    "this is the box around the best: their mean is wanted, weighted by score": _around_the_best,
+    "a wall may lie between voxels: do not round": (lambda b, s, share: reference_fuse_proposals(b, s, share).round()),
     "the weights must add up to 1: divide by the sum of the scores": _with(weights=lambda chosen: chosen),
     "divide by the sum of the scores, not by the number of boxes": _with(weights=lambda chosen: chosen / len(chosen)),
     "divide by the sum of the chosen scores, not of all": (
@@ -283,6 +329,9 @@ FUSE_PROPOSALS_MISTAKES: dict[str, Callable] = {
     "these are the worst proposals: sort by falling score": _with(order=lambda scores: scores.argsort()),
     "these are the first proposals: sort by falling score": _with(order=lambda scores: torch.arange(len(scores))),
     "the boxes are sorted and the scores are not: index both by the same rows": _first_scores,
+    "the scores are sorted and the boxes are not: index both by the same rows": (
+        lambda b, s, share: _fuse(b, s.sort(descending=True).values, share)
+    ),
     "the best share is a number of proposals, not a distance from the best score": _near_the_best,
     "this is a median: the mean of the boxes is wanted, weighted by score": _median,
     "without proposals there is no answer: give boxes (0, 6) back": _with(empty=False),

@@ -102,6 +102,25 @@ def _by_organ(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return -(weight * log_p.gather(1, labels[seen, None])[:, 0]).sum() / _organs(labels)
 
 
+def _all_classes(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    log_p = logits[labels >= 0].log_softmax(dim=1)
+    return -((1 - log_p.exp()) ** gamma * log_p).sum() / _organs(labels)
+
+
+def _without_log(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    seen = labels >= 0
+    p = logits[seen].softmax(dim=1).gather(1, labels[seen, None])[:, 0]
+    return -((1 - p) ** gamma * p).sum() / _organs(labels)
+
+
+def _over_anchors(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """A softmax over all anchors, before some are left out."""
+    return _loss(logits.log_softmax(dim=0), labels, gamma, logs=lambda log_p: log_p)
+
+
+LN10 = 2.302585
+
+
 def _naive(z: Tensor) -> Tensor:
     return z.softmax(dim=1).log()
 
@@ -112,6 +131,22 @@ FOCAL_LOSS_MISTAKES: dict[str, Callable] = {
     "divide by the anchors that hold an organ: those of background are not counted": (
         _with(count=lambda labels: (labels >= 0).sum().clamp(min=1))
     ),
+    "the sum, divided by the anchors that hold an organ; mean() divides by those of background, too": (
+        lambda logits, labels, gamma: _loss(logits, labels, gamma, count=lambda labels: (labels >= 0).sum())
+    ),
+    "label -1 is no organ: divide by the number of labels above 0": (
+        _with(count=lambda labels: (labels != 0).sum().clamp(min=1))
+    ),
+    "background has a loss also where there is no organ at all: divide by 1": (
+        lambda logits, labels, gamma: _loss(logits, labels, gamma) * (labels > 0).any()
+    ),
+    "there is no alpha in this loss": lambda logits, labels, gamma: 0.25 * _loss(logits, labels, gamma),
+    "weigh each anchor by its own p, not by the mean": _with(weight=lambda p, gamma: (1 - p.mean()) ** gamma),
+    "only the right class's p counts, not every class's": _all_classes,
+    "the logarithm is missing: (1 - p) ** gamma times log p": _without_log,
+    "the natural logarithm, not that to base 10": lambda logits, labels, gamma: _loss(logits, labels, gamma) / LN10,
+    "one softmax over the classes, not the sigmoid of one logit": _with(logs=F.logsigmoid),
+    "the softmax is over the classes of an anchor, dim=1, not over the anchors": _over_anchors,
     "anchors of an organ are counted one by one, not organ by organ": (
         _with(count=lambda labels: max(1, len(set(labels[labels > 0].tolist()))))
     ),
@@ -135,6 +170,12 @@ FOCAL_LOSS_MISTAKES: dict[str, Callable] = {
     "a clamped p has no gradient where the network is most wrong: log_softmax needs no clamp": (
         _with(logs=lambda z: z.softmax(dim=1).clamp(min=1e-4).log())
     ),
+    **{
+        f"an epsilon of {eps:g} caps the loss where the network is most wrong: log_softmax needs none": (
+            _with(logs=lambda z, eps=eps: (z.softmax(dim=1) + eps).log())
+        )
+        for eps in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
+    },
     "the softmax is over the classes of an anchor, dim=1": _with(logs=lambda z: z.log_softmax(dim=0)),
     "logits come in: take the softmax once, not twice": _with(logs=lambda z: z.softmax(dim=1).log_softmax(dim=1)),
     "one softmax over the classes, not a sigmoid for each: an anchor is one organ or none": _sigmoids,

@@ -29,6 +29,7 @@ def slice_step(student: Callable) -> Callable:
         Case("one agent goes down, towards the slice", (whole(2), whole(1), floats(8.7), 12)),
         Case("it steps over the slice and is nearer", (whole(4), whole(1), floats(4.8), 12)),
         Case("it steps over the slice and is farther away", (whole(4), whole(1), floats(4.3), 12)),
+        Case("it steps over the slice and is nearer by a hundredth", (whole(4), whole(1), floats(4.505), 12)),
         Case("it leaves the row of the slice", (whole(6), whole(0), floats(6), 12)),
         Case("it comes to the row of the slice", (whole(5), whole(1), floats(6), 12)),
         Case("as far as before on the other side: not nearer", (whole(5), whole(1), floats(5.5), 12)),
@@ -64,6 +65,22 @@ def _step(
     return after, earn(distance(rows, targets), distance(after, targets))
 
 
+def _by_direction(rows: Tensor, actions: Tensor, targets: Tensor, height: int) -> tuple[Tensor, Tensor]:
+    """A reward for each step that goes the right way."""
+    right_way = (targets - rows) * (2 * actions - 1) > 0
+    return _step(rows, actions, targets, height)[0], torch.where(right_way, 1.0, -1.0)
+
+
+def _nothing_at_the_edge(rows: Tensor, actions: Tensor, targets: Tensor, height: int) -> tuple[Tensor, Tensor]:
+    after, rewards = _step(rows, actions, targets, height)
+    return after, torch.where(after == rows, 0.0, rewards)
+
+
+def _one_action_for_all(rows: Tensor, actions: Tensor, targets: Tensor, height: int) -> tuple[Tensor, Tensor]:
+    """`if` asks a batch of actions for one answer."""
+    return _step(rows, actions, targets, height, by=lambda actions: -1 if actions == 0 else 1)
+
+
 def _with(**slip) -> Callable:
     return lambda rows, actions, targets, height: _step(rows, actions, targets, height, **slip)
 
@@ -77,6 +94,25 @@ SLICE_STEP_MISTAKES: dict[str, Callable] = {
     "the last row is height - 1": _with(stay=lambda after, height: after.clamp(0, height)),
     "the first row is 0: clamp on that side, too": _with(stay=lambda after, height: after.clamp(max=height - 1)),
     "the first row is 0, not 1": _with(stay=lambda after, height: after.clamp(1, height - 1)),
+    "rows run from 0 to height - 1, not from 1 to height": _with(stay=lambda after, height: after.clamp(1, height)),
+    "the last row is height - 1, not the lowest row of the batch": (
+        lambda rows, actions, targets, height: _step(rows, actions, targets, int(rows.amax()) + 1)
+    ),
+    "each agent has an action of its own: torch.where, not if": _one_action_for_all,
+    "who stays at the edge comes no nearer: -1, not 0": _nothing_at_the_edge,
+    "compare the distance after the step with that before: a step the right way may go too far": _by_direction,
+    "nearer by a little is nearer: no margin": _with(
+        earn=lambda before, now: torch.where(now + 0.5 < before, 1.0, -1.0)
+    ),
+    "+1 is for coming nearer, not for being within a row": (
+        _with(earn=lambda before, now: torch.where(now < 1, 1.0, -1.0))
+    ),
+    "+1 is for coming nearer; to be within a row is not enough": (
+        _with(earn=lambda before, now: torch.where((now < before) | (now < 1), 1.0, -1.0))
+    ),
+    "a distance is the difference of two rows, not of their squares": (
+        _with(distance=lambda rows, targets: (rows**2 - targets**2).abs())
+    ),
     "who goes beyond the edge stays at it, and does not come back on the other side": (
         _with(stay=lambda after, height: after % height)
     ),
@@ -173,6 +209,32 @@ DUELLING_MISTAKES: dict[str, Callable] = {
     "take off the mean, not the median": (
         lambda value, advantage: value + advantage - advantage.median(dim=1, keepdim=True).values
     ),
+    "divide the sum by the number of actions, not by 2": (
+        lambda value, advantage: value + advantage - advantage.sum(dim=1, keepdim=True) / 2
+    ),
+    "divide the sum by the number of actions, not of states": (
+        lambda value, advantage: value + advantage - advantage.sum(dim=1, keepdim=True) / len(advantage)
+    ),
+    "the mean is over all actions, the one itself as well": (
+        lambda value, advantage: (
+            value + advantage - (advantage.sum(dim=1, keepdim=True) - advantage) / (advantage.shape[1] - 1)
+        )
+    ),
+    "the mean has a sign: no abs()": (
+        lambda value, advantage: value + advantage - advantage.abs().mean(dim=1, keepdim=True)
+    ),
+    "the advantage is added, not taken off": (
+        lambda value, advantage: value - advantage - advantage.mean(dim=1, keepdim=True)
+    ),
+    "nothing is taken off the value: only the advantages lose their mean": (
+        lambda value, advantage: value - value.mean() + advantage - advantage.mean(dim=1, keepdim=True)
+    ),
+    "each state has a value of its own, not that of the first": (
+        lambda value, advantage: value[:1] + advantage - advantage.mean(dim=1, keepdim=True)
+    ),
+    "an advantage is no probability: no softmax, take off the mean": (
+        lambda value, advantage: value + advantage.softmax(dim=1)
+    ),
     "the mean is taken off, not added": (
         lambda value, advantage: value + advantage + advantage.mean(dim=1, keepdim=True)
     ),
@@ -190,6 +252,11 @@ DUELLING_MISTAKES: dict[str, Callable] = {
         lambda value, advantage: (
             value
             + (advantage - advantage.mean(1, keepdim=True)) / (advantage.std(1, keepdim=True, correction=0) + 1e-5)
+        )
+    ),
+    "the advantages are not divided by their spread, the standard deviation": (
+        lambda value, advantage: (
+            value + (advantage - advantage.mean(1, keepdim=True)) / (advantage.std(1, keepdim=True) + 1e-6)
         )
     ),
     "advantages may be below 0: no softmax over the actions": (

@@ -113,8 +113,36 @@ WALK_END_MISTAKES: dict[str, Callable] = {
     "the values decide, not which row is higher": _with(answer=lambda path, values: min(path[-1], path[-2])),
     "the values decide, not which row is lower": _with(answer=lambda path, values: max(path[-1], path[-2])),
     "only the last two rows count, not the lowest value of the whole walk": _with(answer=_lowest),
-    "one turn is enough: the agent depends on its row alone, so it would go to and fro for ever": _with(turned=_twice),
+    "one turn is enough: it has ended when the last row is that of two steps before (else it goes on for ever)": (
+        _with(turned=_twice)
+    ),
+    "three rows are enough to turn round: path[-3] is there from the third on": (
+        _with(turned=lambda path: len(path) > 3 and path[-1] == path[-3])
+    ),
+    "the row is asked for, not the value there": (
+        lambda path, values: (True, min(values[-2:])) if _end(path, values)[0] else (False, path[-1])
+    ),
+    "the row is asked for, not 0 or 1 for which of the two": (
+        lambda path, values: (True, values[-2:].index(min(values[-2:]))) if _end(path, values)[0] else (False, path[-1])
+    ),
     "who bumps against the edge of the image has ended, too": _with(stuck=False),
+    "who bumps against the lower edge has ended, too, not only at row 0": (
+        lambda path, values: (False, path[-1]) if path[-2:] == [path[-1]] * 2 and path[-1] else _end(path, values)
+    ),
+    "a bump at the first step is an end, too: two equal rows are enough": (
+        lambda path, values: _end(path, values) if len(path) > 2 else (False, path[-1])
+    ),
+    "a path of one row has not ended": _with(
+        stuck=False,
+        turned=lambda path: path[-3:][0] == path[-1],
+        answer=lambda path, values: min(zip(values[-2:], path[-2:], strict=True))[1],
+    ),
+    "a path may have one row or two: look at its length before path[-3]": (
+        _with(turned=lambda path: path[-1] == path[-3])
+    ),
+    "a walk ends where it turns round, not where the value falls": (
+        lambda path, values: (len(values) > 1 and values[-1] < values[-2], path[-1])
+    ),
     "who bumps against the edge ends there, not one row before": (
         _with(edge=lambda path, values: path[-3] if len(path) > 2 else path[-1])
     ),
