@@ -41,7 +41,7 @@ EXERCISES = {
     "anchors": "faster_rcnn",
     "match_anchors": "faster_rcnn",
     "rpn_loss": "faster_rcnn_loss",
-    "rpn_head": "faster_rcnn_proposals",
+    "rpn_head": "faster_rcnn_head",
     "rpn_proposals": "faster_rcnn_proposals",
     "anchor_sizes": "mammogram_lab",
     "breast_scores": "mammogram_lab",

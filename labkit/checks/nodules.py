@@ -105,6 +105,9 @@ WORLD_TO_VOXEL_MISTAKES: dict[str, Callable] = {
     "mm are divided by mm a voxel: divide by the spacing": _slip(rule=lambda p, o, s, d: (p - o) * s * d),
     "the spacing is missing: millimetres are not voxels": _slip(rule=lambda p, o, s, d: (p - o) * d),
     "the origin is in mm too: subtract first, divide then": _slip(rule=lambda p, o, s, d: (p / s - o) * d),
+    "origin and spacing are exchanged: subtract the origin, divide by the spacing": (
+        _slip(rule=lambda p, o, s, d: (p - s) / (o * d))
+    ),
     "each axis has its own spacing; one is used for all": _slip(rule=lambda p, o, s, d: (p - o) / (s[0] * d)),
     "each axis has its own spacing; their mean is used for all": _slip(
         rule=lambda p, o, s, d: (p - o) / (s.mean() * d)

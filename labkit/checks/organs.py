@@ -40,6 +40,7 @@ def box_iou_3d(student: Callable) -> Callable:
     one = rows_3d([2, 1, 3, 12, 6, 11])
     cases = [
         Case("a box with itself", (one, one)),
+        Case("a cube of side 2 and one of its corners, of side 1: an eighth", (TWO, rows_3d([0, 0, 0, 1, 1, 1]))),
         Case("two boxes that share a part", (one, rows_3d([7, 3, 5, 17, 9, 12]))),
         Case("the same from above, at other heights in part", (one, rows_3d([2, 1, 9, 12, 6, 15]))),
         Case("a box inside a larger one", (rows_3d([4, 2, 5, 8, 5, 10]), one)),
@@ -54,6 +55,9 @@ def box_iou_3d(student: Callable) -> Callable:
         Case("50 boxes against 31", (scattered_boxes_3d(50, 6), scattered_boxes_3d(31, 8))),
     ]
     return run_check("box_iou_3d", student, package_iou, cases, mistakes=BOX_IOU_3D_MISTAKES, draw=_draw_iou)
+
+
+TWO = rows_3d([0, 0, 0, 2, 2, 2])
 
 
 def _volume(sides: Tensor) -> Tensor:
@@ -134,6 +138,19 @@ BOX_IOU_3D_MISTAKES: dict[str, Callable] = {
     ),
     "multiply sides: the mean of three overlaps along one axis is another number": (
         lambda a, b: _one_axis(a, b).mean(dim=-1)
+    ),
+    "the cube root of the IoU: the ratio of the two volumes is the answer, without a root": (
+        lambda a, b: _iou(a, b) ** (1 / 3)
+    ),
+    "the square root of the IoU: the ratio of the two volumes is the answer, without a root": (
+        lambda a, b: _iou(a, b).sqrt()
+    ),
+    "the IoU to the power 2/3, as if of areas: the ratio of the two volumes is the answer": (
+        lambda a, b: _iou(a, b) ** (2 / 3)
+    ),
+    "the IoU to the power 3: the ratio of the two volumes is the answer": lambda a, b: _iou(a, b) ** 3,
+    "the cube root of a volume is a side: the volumes themselves are compared": (
+        lambda a, b: _iou(a, b, volume=lambda s: _volume(s) ** (1 / 3))
     ),
     "the result is turned: rows are boxes1, columns are boxes2": lambda a, b: _iou(b, a),
     "boxes are x1 y1 z1 x2 y2 z2 here, three starts and then three ends": lambda a, b: _iou(_in_pairs(a), _in_pairs(b)),
