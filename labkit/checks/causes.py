@@ -11,11 +11,11 @@ def likely_cause(
     """The sentence of the mistake whose results agree with a student's, "" without one.
 
     They must agree on the case that is shown, and must not differ on any case that both answer; where only one of
-    them raises (a student who forgot about empty input besides), the case says nothing. An error agrees with another
-    of its kind. Of several mistakes the one that agrees most often is named.
+    them raises (a student who forgot about empty input besides), the case says nothing. An error agrees with one of
+    its kind that says the same. Of several mistakes the one that agrees most often is named.
 
     Args:
-        theirs: the student's result for each case, the name of the error where it raised one.
+        theirs: the student's result for each case; where it raised an error its name, a colon, and what it says.
         failing: which case is shown.
         mistakes: for each sentence a function from a case's number to its result, in the same form.
         compare: `compare(got, expected)` is None where two results agree.
@@ -58,10 +58,10 @@ def _is_another_sequence(mine: Any, right: Any) -> bool:
 
 
 def _agree(a: Any, b: Any, compare: Callable) -> bool | None:
-    """Whether two results agree; None where one is an error and the other is not."""
+    """Whether two results agree; None where one is an error and the other is not, or says something else."""
     told = [issubclass(type(result), str) for result in (a, b)]  # not isinstance, which asks the result itself
     if all(told):
-        return bool(a == b)
+        return True if a == b else (None if a.partition(":")[0] == b.partition(":")[0] else False)
     if any(told):
         return None
     with suppress(Exception):

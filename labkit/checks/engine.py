@@ -7,6 +7,7 @@ With LABKIT_STRICT=1 in the environment a wrong answer raises `CheckFailed` inst
 """
 
 import os
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -203,9 +204,11 @@ class _Check:
         return never_changes([theirs[number] for number in plain], expected, self._compared)
 
     def _answer(self, function: Callable, number: int) -> Any:
-        """The result of a function for one case; the name of the error where it raised one."""
+        """The result of a function for one case; where it raised an error its name and text, numbers left out."""
         outcome = guarded(partial(self.cases[number].call, function), seconds=self.limit, most_printed=0)
-        return outcome.value[0] if outcome.error is None else type(outcome.error).__name__
+        if outcome.error is None:
+            return outcome.value[0]
+        return re.sub(r"\d+", "#", name_and_text(outcome.error))
 
     def _compared(self, got: Any, expected: Any) -> str | None:
         """`compare`, where two results that cannot be compared differ."""

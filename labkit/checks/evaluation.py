@@ -151,7 +151,7 @@ AVERAGE_PRECISION_MISTAKES: dict[str, Callable] = {
     "the envelope looks back: take the best precision at this recall or a HIGHER one": (
         lambda s, h, n: _area(s, h, n, smooth=lambda p: p.cummax(0).values if len(p) else p)
     ),
-    "among equal scores the later detection comes first: sort with stable=True": (
+    "among equal scores the earlier one comes first: descending=True, stable=True; a flip turns ties round": (
         lambda s, h, n: _area(s, h, n, order=s.flip(0).argsort(descending=True, stable=True).neg() + len(s) - 1)
     ),
     "this is the 11-point mean of VOC 2007; the exercise asks for the area": lambda s, h, n: _at_levels(
@@ -265,6 +265,13 @@ def _only_found_truths(scores: Tensor, truth: Tensor, num_truths: int, num_image
     return _froc(scores, truth, len(truth[truth >= 0].unique()), num_images)
 
 
+def _mark_by_mark(scores: Tensor, truth: Tensor, num_truths: int, num_images: int) -> tuple[Tensor, Tensor]:
+    """A point for each mark of the sorted list, as if no two scores were equal."""
+    places = scores.argsort(descending=True, stable=True).argsort()  # 0 is the best
+    found = _froc(len(scores) - places, truth, num_truths, num_images)
+    return found[0].to(scores), found[1].to(scores)
+
+
 FROC_MISTAKES: dict[str, Callable] = {
     "a truth that is hit twice is counted twice: count distinct truths, .unique()": (
         lambda s, t, n, i: _froc(s, t, n, i, found=lambda truth: int((truth >= 0).sum()))
@@ -299,6 +306,10 @@ FROC_MISTAKES: dict[str, Callable] = {
     ),
     "equal scores enter together: one point for each distinct score, not for each mark": (
         lambda s, t, n, i: _froc(s, t, n, i, thresholds=s.sort(descending=True).values)
+    ),
+    "equal scores enter together: one point for each distinct score, not for each mark in turn": _mark_by_mark,
+    "without truths there is no sensitivity: give nan, for 0 would say that something was missed": (
+        lambda s, t, n, i: _froc(s, t, max(n, 1), i)
     ),
     "the lowest score is missing: the last threshold shows all marks": (
         lambda s, t, n, i: _froc(s, t, n, i, thresholds=s.unique().flip(0)[:-1])

@@ -44,6 +44,7 @@ def roi_pool(student: Callable) -> Callable:
         Case("corners between cells are rounded", (count, box_rows([11, 13, 43, 27]), 2, 8)),
         Case("corners half way: 2.5 becomes 3", (grey, box_rows([20, 4, 68, 36]), 2, 8)),
         Case("a box smaller than a cell", (grey, box_rows([17, 9, 19, 10]), 3, 8)),
+        Case("half of a box lies right of the map: it is cut first, and its bins there are 0", (count, OVER, 2, 8)),
         Case("a box at the far edge: bins that reach over it", (grey, box_rows([40, 24, 88, 56]), 3, 8)),
         Case("a box that begins left of the map: bins that start below 0", (grey, box_rows([-9, 8, 31, 24]), 2, 8)),
         Case("a box that begins above the map: bins that start below 0", (grey, box_rows([8, -9, 24, 31]), 2, 8)),
@@ -57,6 +58,9 @@ def roi_pool(student: Callable) -> Callable:
         Case("3 channels, 3 boxes", (deep, several, 3, 8)),
     ]
     return run_check("roi_pool", student, reference_roi_pool, cases, mistakes=ROI_POOL_MISTAKES, draw=_draw_pooled)
+
+
+OVER = box_rows([56, 8, 96, 16])  # cells 7 to 12 of a map that ends with 9
 
 
 def reference_roi_pool(features: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
@@ -80,26 +84,35 @@ def _pool(
     reduce: Callable = lambda cells: cells.amax((1, 2)),
     turned: bool = False,
     low: float = 0,
-    high: float = 0,
+    high: tuple[float, float] = (0, 0),
     last: int = 0,
     guard: bool = True,
+    clip: Callable = lambda cells, high: cells,
 ) -> Tensor:
-    """Pooling with room for the usual slips; the start of a slice is raised to `low`, its end to `high`."""
+    """Pooling with room for the usual slips.
+
+    The start of a slice is raised to `low`, its end to `high`, of rows and of columns; `clip(cells, last cells)`
+    changes the box before it is cut.
+    """
     result = features.new_zeros(len(boxes), len(features), size, size)
     rows, columns = features.shape[1] - last, features.shape[2] - last
     for r, box in enumerate(boxes.tolist()):
-        x1, y1, x2, y2 = (to_cell(v / stride) for v in box)
+        x1, y1, x2, y2 = clip([to_cell(v / stride) for v in box], [columns - 1, rows - 1] * 2)
         width, height = (max(x2 - x1 + plus, 1), max(y2 - y1 + plus, 1))
         for i in range(size):
             for j in range(size):
                 top, bottom = y1 + math.floor(i * height / size), y1 + stop((i + 1) * height / size)
                 left, right = x1 + math.floor(j * width / size), x1 + stop((j + 1) * width / size)
-                down = slice(max(top, low), min(max(bottom, high), rows))
-                across = slice(max(left, low), min(max(right, high), columns))
+                down = slice(max(top, low), min(max(bottom, high[0]), rows))
+                across = slice(max(left, low), min(max(right, high[1]), columns))
                 cells = features[:, down, across]
                 if cells.numel() or not guard:
                     result[r, :, j if turned else i, i if turned else j] = reduce(cells)
     return result
+
+
+def _within(cells: list[int], high: list[int]) -> list[int]:
+    return [min(max(cell, 0), most) for cell, most in zip(cells, high, strict=True)]
 
 
 ROI_POOL_MISTAKES: dict[str, Callable] = {
@@ -117,10 +130,28 @@ ROI_POOL_MISTAKES: dict[str, Callable] = {
     "rows are y and columns are x: the result is turned": lambda f, b, n, s: _pool(f, b, n, s, turned=True),
     "boxes are in pixels: divide by the stride to get cells": lambda f, b, n, s: _pool(f, b, n, 1),
     "a slice that starts below 0 counts from the end in Python: raise both of its ends to 0": (
-        lambda f, b, n, s: _pool(f, b, n, s, low=-math.inf, high=-math.inf)
+        lambda f, b, n, s: _pool(f, b, n, s, low=-math.inf, high=(-math.inf, -math.inf))
     ),
     "a slice that ends below 0 counts from the end in Python: raise its end to 0 too": (
-        lambda f, b, n, s: _pool(f, b, n, s, high=-math.inf)
+        lambda f, b, n, s: _pool(f, b, n, s, high=(-math.inf, -math.inf))
+    ),
+    "a slice of rows that ends below 0 counts from the end in Python: raise its end to 0 too": (
+        lambda f, b, n, s: _pool(f, b, n, s, high=(-math.inf, 0))
+    ),
+    "a slice of columns that ends below 0 counts from the end in Python: raise its end to 0 too": (
+        lambda f, b, n, s: _pool(f, b, n, s, high=(0, -math.inf))
+    ),
+    "the box is clipped to the map before it is cut into bins: cut the whole box, then clip each bin": (
+        lambda f, b, n, s: _pool(f, b, n, s, clip=_within)
+    ),
+    "the box is clipped to the image before it is cut into bins: cut the whole box, then clip each bin": (
+        lambda f, b, n, s: _pool(f, ops.clip_boxes_to_image(b, (f.shape[1] * s, f.shape[2] * s)), n, s)
+    ),
+    "the box is clipped at the far edges before it is cut into bins: cut the whole box, then clip each bin": (
+        lambda f, b, n, s: _pool(f, b, n, s, clip=lambda cells, high: [*map(min, cells, high)])
+    ),
+    "the box is clipped at 0 before it is cut into bins: cut the whole box, then clip each bin": (
+        lambda f, b, n, s: _pool(f, b, n, s, clip=lambda cells, high: [max(cell, 0) for cell in cells])
     ),
     "a bin can lie below 0 everywhere: do not start its maximum at 0": (
         lambda f, b, n, s: _pool(f, b, n, s).clamp(min=0)
@@ -156,6 +187,7 @@ def roi_align(student: Callable) -> Callable:
         Case("2 x 2 bins on noise", (grey, box_rows([16, 12, 48, 28]), 2, 8)),
         Case("corners between cells", (grey, box_rows([19, 13.5, 61, 30]), 3, 8)),
         Case("a box smaller than a cell", (grey, box_rows([33, 18, 36, 23]), 2, 8)),
+        Case("half of a box lies left of a plane: there the value is that of the first cells, 25", (slope, HALF, 1, 8)),
         Case("a box that fills the map: samples beyond the last cell's middle", (grey, box_rows([0, 0, 88, 56]), 8, 8)),
         Case("a box that leaves the map on the left by less than a cell", (grey, box_rows([-4, 8, 28, 40]), 4, 8)),
         Case("a box that leaves the map above by less than a cell", (grey, box_rows([8, -4, 40, 28]), 4, 8)),
@@ -179,6 +211,7 @@ def roi_align(student: Callable) -> Callable:
 
 
 # Samples up to a cell outside the map, where torchvision takes the edge; further out it takes 0, and no case asks.
+HALF = box_rows([-4, 16, 4, 32])  # at x = -0.75 and -0.25, y = 2 and 3
 LEFT = box_rows([-8, 8, 24, 40])  # the first stand at x = -0.5
 RIGHT = box_rows([36, 8, 100, 40])  # the last stand at x = 11, one beyond the last cell
 BELOW = box_rows([8, 4, 40, 68])  # the last stand at y = 7
@@ -196,13 +229,14 @@ def _bilinear(
     *,
     clamp: Callable = lambda value, size: min(max(value, 0.0), size - 1.0),
     neighbour: Callable = lambda cell, size: min(cell + 1, size - 1),
+    cell: Callable = lambda value, size: int(value),
     exchanged: bool = False,
     turned: bool = False,
 ) -> Tensor:
     """The value between four cells, with room for the usual slips."""
     height, width = features.shape[1:][::-1] if turned else features.shape[1:]
     y, x = clamp(y, height), clamp(x, width)
-    top, left = int(y), int(x)
+    top, left = cell(y, height), cell(x, width)
     bottom, right = neighbour(top, height), neighbour(left, width)
     down, across = y - top, x - left
     if exchanged:
@@ -224,6 +258,7 @@ def _align(
     stride: float,
     *,
     half: float = 0.5,
+    least: float = -math.inf,
     parts: tuple[float, ...] = (0.25, 0.75),
     look: Callable = _bilinear,
     to_cell: Callable = lambda v: v,
@@ -234,13 +269,17 @@ def _align(
     result = features.new_zeros(len(boxes), len(features), size, size)
     for r, box in enumerate(boxes.tolist()):
         x1, y1, x2, y2 = (to_cell(v / stride) - half for v in box)
-        high, wide = (y2 - y1) / size, (x2 - x1) / size
+        high, wide = max(y2 - y1, least) / size, max(x2 - x1, least) / size
         for i in range(size):
             for j in range(size):
                 at = [(y1 + (i + a) * high, x1 + (j + b) * wide) for a in parts for b in parts]
                 seen = torch.stack([look(features, y, x) for y, x in at])
                 result[r, :, j if turned else i, i if turned else j] = reduce(seen)
     return result
+
+
+def _clamped_cell(value: float, size: int) -> int:
+    return min(max(math.floor(value), 0), size - 1)
 
 
 ROI_ALIGN_MISTAKES: dict[str, Callable] = {
@@ -273,6 +312,12 @@ ROI_ALIGN_MISTAKES: dict[str, Callable] = {
     ),
     "the right and lower neighbour can lie beyond the map: clamp left + 1 and top + 1, too": (
         lambda f, b, n, s: _align(f, b, n, s, look=partial(_bilinear, neighbour=lambda cell, size: cell + 1))
+    ),
+    "the cell is clamped and its place is not, so x - left is below 0 outside: clamp x and y, then find the cells": (
+        lambda f, b, n, s: _align(f, b, n, s, look=partial(_bilinear, clamp=lambda v, size: v, cell=_clamped_cell))
+    ),
+    "a box narrower than a cell is widened to a cell: RoIAlign leaves it as it is": (
+        lambda f, b, n, s: _align(f, b, n, s, least=1.0)
     ),
     "x ends at W - 1 and y at H - 1: features are (C, H, W); they are exchanged": (
         lambda f, b, n, s: _align(f, b, n, s, look=partial(_bilinear, turned=True))

@@ -48,6 +48,19 @@ def detections(student: Callable) -> Callable:
             still.repeat(2, 1, 1),
             pair,
         ),
+        case(
+            "two boxes of one class are one once they are clipped",
+            [[0, 3, -1], [0, 4.0, -1]],
+            still.repeat(2, 1, 1),
+            box_rows([80, 10, 100, 30], [80, 10, 116, 30]),  # IoU 0.56; clipped to 90 x 50 they are one box
+            iou=0.75,
+        ),
+        case(
+            "half a pixel of a box is left when it is clipped: it stays",
+            [[0.0, 6, -1]],
+            still,
+            box_rows([89.5, 6, 106, 7]),
+        ),
         case("two classes on one thing: both stay", [[0, 3, -4], [0, -4, 4.0]], still.repeat(2, 1, 1), pair),
         case(
             "two things: the better one first, whatever its class",
@@ -115,6 +128,14 @@ def _detections(
     return boxes[keep], label[keep], scores[keep]
 
 
+def _clipped_last(*args) -> Found:
+    """Suppressed as they were decoded, then clipped, then dropped where nothing is left."""
+    boxes, labels, scores = _detections(*args, clip=lambda boxes, size: boxes)
+    boxes = ops.clip_boxes_to_image(boxes, args[3])
+    whole = _some_area(boxes)
+    return boxes[whole], labels[whole], scores[whole]
+
+
 def _in_order(*args) -> Found:
     boxes, labels, scores = reference_detections(*args)
     order = labels.argsort(stable=True)
@@ -177,6 +198,13 @@ DETECTIONS_MISTAKES: dict[str, Callable] = {
         lambda *a: _detections(*a, decode=lambda d, b: decode_boxes(b, d))
     ),
     "the boxes are not clipped to the image": lambda *a: _detections(*a, clip=lambda boxes, size: boxes),
+    "boxes are suppressed before they are clipped: clip first, then drop and suppress": _clipped_last,
+    "a box thinner than a pixel is dropped: only boxes without width or height go": (
+        lambda *a: _detections(*a, good=lambda boxes: (boxes[..., 2:] - boxes[..., :2] >= 1).all(dim=-1))
+    ),
+    "a box of less than a pixel's area is dropped: only boxes without width or height go": (
+        lambda *a: _detections(*a, good=lambda boxes: (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) >= 1)
+    ),
     "height and width are exchanged: image_size is (height, width)": (
         lambda *a: _detections(*a, clip=lambda boxes, size: ops.clip_boxes_to_image(boxes, size[::-1]))
     ),

@@ -95,6 +95,9 @@ ANCHORS_MISTAKES: dict[str, Callable] = {
     "feature_size is (rows, columns): y runs over the first, x over the second": (
         lambda f, t, s, r: reference_anchors(f[::-1], t, s, r)
     ),
+    "half a width is no whole number: divide with /, not with //": (
+        lambda f, t, s, r: _grid(f, t, _cell(s, r) // 2 * 2)
+    ),
     "nothing is rounded": lambda f, t, s, r: reference_anchors(f, t, s, r).round(),
     "nothing is clipped: anchors may reach over the left and upper edge": (
         lambda f, t, s, r: reference_anchors(f, t, s, r).clamp(min=0)
@@ -226,6 +229,11 @@ def _by_box(anchors: Tensor, boxes: Tensor, positive_iou: float, negative_iou: f
     return ops.box_iou(boxes, anchors).argmax(dim=1)
 
 
+def _no_way_out(anchors: Tensor, boxes: Tensor, positive_iou: float, negative_iou: float) -> Tensor:
+    ops.box_iou(boxes, anchors).max(dim=0)  # an IndexError where there are no boxes
+    return reference_match(anchors, boxes, positive_iou, negative_iou)
+
+
 MATCH_ANCHORS_MISTAKES: dict[str, Callable] = {
     "a box that no anchor fits well gets none: its best anchor is an object too, however poor": (
         lambda a, b, p, n: _match(a, b, p, n, rescue="")
@@ -251,6 +259,7 @@ MATCH_ANCHORS_MISTAKES: dict[str, Callable] = {
         lambda a, b, p, n: reference_match(a, b, p, n).clamp(max=0) + (reference_match(a, b, p, n) >= 0).long()
     ),
     "the thresholds are exchanged": lambda a, b, p, n: _match(a, b, n, p),
+    "without a box there is nothing to take a maximum of: then every anchor is background, -1": _no_way_out,
     "these are the best anchors of the boxes: give one number for each anchor": _by_box,
 }
 

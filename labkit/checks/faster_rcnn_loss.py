@@ -34,6 +34,7 @@ def rpn_loss(student: Callable) -> Callable:
     def case(what: str, matches: list[int], rows=slice(None), truths=boxes) -> Case:
         return Case(what, (logits[rows], deltas[rows], anchors[rows], truths, torch.tensor(matches)))
 
+    places = box_rows([0, 0, 10, 8], [20, 0, 30, 8])
     generator = torch.Generator().manual_seed(5)
     many, truths = crowd_of_anchors()
     noise = 0.3 * torch.randn(60, 4, generator=generator)
@@ -43,6 +44,10 @@ def rpn_loss(student: Callable) -> Callable:
         case("one anchor, background", [-1], slice(0, 1)),
         case("an object and a background", [0, -1], slice(0, 2)),
         case("an ignored anchor says nothing", [0, -2, -1], slice(0, 3)),
+        Case(
+            "each anchor lies on the box that its match names, 1 and 0: the box loss is 0",
+            (floats(0, 0), torch.zeros(2, 4), places, places.flip(0), torch.tensor([1, 0])),
+        ),
         case("two boxes", [0, -1, 1, 1, -1]),
         case("the second box comes first", [1, -2, 0, -2, -1]),
         GradientCase(
@@ -174,6 +179,9 @@ RPN_LOSS_MISTAKES: dict[str, Callable] = {
     ),
     "boxes are compared in pixels: compare deltas": _in_pixels,
     "every object is trained on box 0: take boxes[matches]": lambda *a: _loss(*a, rows=torch.zeros_like),
+    "box i is taken for object i: take the box that the match names, boxes[matches]": (
+        lambda *a: _loss(*a, rows=lambda m: torch.arange(len(m), device=m.device) % max(len(a[3]), 1))
+    ),
     "the objectness comes first, then the box loss": lambda *a: _loss(*a)[::-1],
     NO_GRADIENT: without_gradient(reference_rpn_loss),
 }

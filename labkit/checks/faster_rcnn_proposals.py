@@ -1,124 +1,14 @@
-"""Checks of notebook 08, Faster R-CNN: the head of the region proposal network, and the boxes made of its answers."""
+"""The check of notebook 08, Faster R-CNN: the boxes made of what the region proposal network says."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import ops
 
 from labkit.checks.engine import Case, run_check
 from labkit.checks.fixtures import box_rows, floats, noise, scattered_boxes
-from labkit.checks.gradients import NO_GRADIENT, GradientCase, without_gradient
 from labkit.detection.boxes import decode_boxes
-
-# --------------------------------------------------------------------------------------------------- rpn_head
-
-
-def rpn_head(student: Callable) -> Callable:
-    """Check `my_rpn_head(features (B, C, h, w), conv, objectness, deltas) -> (B, h w K), (B, h w K, 4)` of notebook 08.
-
-    Example:
-        >>> rpn_head(lambda *args: _head(*args, between=lambda hidden: hidden)).__name__
-        ✗ rpn_head: one cell, one anchor
-        ...
-          likely: the ReLU after the 3x3 convolution is missing
-        ...
-        'reference_rpn_head'
-    """
-
-    def case(what: str, batch: int, rows: int, columns: int, per_cell: int, kind: type[Case] = Case) -> Case:
-        return kind(what, (noise(batch, 3, rows, columns, seed=rows), *_layers(3, per_cell)))
-
-    cases = [
-        case("one cell, one anchor", 1, 1, 1, 1),
-        case("one cell, three anchors: four deltas for each, one anchor after the other", 1, 1, 1, 3),
-        case("two rows of three cells, one anchor each", 1, 2, 3, 1),
-        case("two rows of three cells, two anchors each: the anchors of a cell stand together", 1, 2, 3, 2),
-        case("two images", 2, 3, 2, 2),
-        case("the same, and the gradient: the network is trained through it", 2, 3, 2, 2, GradientCase),
-        case("four rows of five cells, five anchors each", 1, 4, 5, 5),
-    ]
-    return run_check("rpn_head", student, reference_rpn_head, cases, mistakes=RPN_HEAD_MISTAKES)
-
-
-def _layers(channels: int, per_cell: int) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
-    """The three convolutions with weights of their own, the same each time."""
-    make = partial(nn.utils.skip_init, nn.Conv2d)  # without a draw from the global generator
-    both = make(channels, channels, 3, padding=1), make(channels, per_cell, 1), make(channels, 4 * per_cell, 1)
-    for number, layer in enumerate(both):
-        layer.weight.data = noise(*layer.weight.shape, seed=number)
-        layer.get_parameter("bias").data = noise(layer.out_channels, seed=number + 3)
-    return both
-
-
-def reference_rpn_head(
-    features: Tensor, conv: nn.Module, objectness: nn.Module, deltas: nn.Module
-) -> tuple[Tensor, Tensor]:
-    """(logits, deltas): row-major, the K anchors of a cell together."""
-    return _head(features, conv, objectness, deltas)
-
-
-def _rows(answers: Tensor) -> Tensor:
-    return answers.permute(0, 2, 3, 1)
-
-
-def _head(
-    features: Tensor,
-    conv: nn.Module,
-    objectness: nn.Module,
-    deltas: nn.Module,
-    *,
-    between: Callable = F.relu,
-    hidden: Callable = lambda features, conv: conv(features),
-    order: Callable = _rows,
-    after: Callable = lambda answers: answers,
-    four: Callable = lambda rows, count: rows.reshape(count, -1, 4),
-    shared: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """The head with room for the usual slips."""
-    inner = between(hidden(features, conv))
-    logits = order(after(objectness(inner))).flatten(1)
-    return logits, four(order(after(deltas(inner if shared else features))), len(features))
-
-
-RPN_HEAD_MISTAKES: dict[str, Callable] = {
-    "the ReLU after the 3x3 convolution is missing": lambda *a: _head(*a, between=lambda x: x),
-    "the 3x3 convolution is left out: both 1x1 convolutions look at what it gives": (
-        lambda *a: _head(*a, hidden=lambda x, conv: x)
-    ),
-    "the deltas are taken from the features: both 1x1 convolutions look at what the 3x3 one gives": (
-        lambda *a: _head(*a, shared=False)
-    ),
-    "the 3x3 convolution is applied twice": lambda *a: _head(*a, hidden=lambda x, conv: conv(F.relu(conv(x)))),
-    "a ReLU after the answers: logits and deltas may be negative": lambda *a: _head(*a, after=F.relu),
-    "a sigmoid is taken: give logits, the loss takes it": (
-        lambda *a: (reference_rpn_head(*a)[0].sigmoid(), reference_rpn_head(*a)[1])
-    ),
-    "the channels come first: permute(0, 2, 3, 1) before you flatten, so that a cell's anchors stand together": (
-        lambda *a: _head(*a, order=lambda x: x)
-    ),
-    "the columns are slowest: rows (y) come first, permute(0, 2, 3, 1)": (
-        lambda *a: _head(*a, order=lambda x: x.permute(0, 3, 2, 1))
-    ),
-    "the four deltas are taken apart: the 4 K channels are four for the first anchor, then four for the next": (
-        lambda *a: _head(*a, four=lambda rows, count: rows.unflatten(3, (4, -1)).transpose(3, 4).reshape(count, -1, 4))
-    ),
-    "the deltas are not parted: reshape them to (B, h w K, 4)": (
-        lambda *a: _head(*a, four=lambda rows, count: rows.reshape(count, -1))
-    ),
-    "the images of the batch are joined: keep the first axis": (
-        lambda *a: (_head(*a)[0].flatten(), _head(*a)[1].flatten(0, 1))
-    ),
-    "only the first image is answered: keep the batch": lambda *a: tuple(part[:1] for part in _head(*a)),
-    "the logits have an axis too many: (B, h w K)": lambda *a: (_head(*a)[0][..., None], _head(*a)[1]),
-    "the logits come first, then the deltas": lambda *a: _head(*a)[::-1],
-    NO_GRADIENT: without_gradient(reference_rpn_head),
-}
-
-
-# ---------------------------------------------------------------------------------------------- rpn_proposals
 
 
 def rpn_proposals(student: Callable) -> Callable:
@@ -150,6 +40,13 @@ def rpn_proposals(student: Callable) -> Callable:
         case("a box that reaches over the right and the lower edge", floats(1), still[:1], inside + 72, size=(86, 90)),
         case("a box that reaches over the left and the upper edge", floats(1), still[:1], inside - 12),
         case("a box that lies outside: clipped to nothing, it is dropped", floats(1), still[:1], inside - 40),
+        case("a box half a pixel wide: thin, but a box", floats(1), still[:1], box_rows([10, 6, 10.5, 7])),
+        case(
+            "half a pixel of a box is left when it is clipped: it stays",
+            floats(1),
+            still[:1],
+            box_rows([89.5, 6, 106, 7]),
+        ),
         case("four boxes apart: best first", scores, still, apart),
         case("two boxes on one thing: the better one stays", floats(-1, 0.5), still[:2], pair),
         case("IoU exactly at the threshold: more than the threshold drops", floats(2, 1), still[:2], half, 9, 9, 0.5),
@@ -219,12 +116,15 @@ def _proposals(
     judged: str = "clipped",
     given: str = "clipped",
     first: Callable = lambda rows, after: rows[:after],
+    early: bool = False,
 ) -> Tensor:
     """The four steps with room for the usual slips; boxes are suppressed as `judged`, and come out as `given`."""
     rows = best(logits, before)
     decoded = decode(deltas[rows], anchors[rows])
     boxes = clip(decoded, image_size)
     whole = good(boxes, image_size)
+    if early:  # cut to `after` before the suppression
+        whole = whole & (whole.cumsum(0) <= after)
     forms = {"clipped": boxes, "decoded": decoded, "anchors": anchors[rows]}
     return forms[given][whole][first(suppress(forms[judged][whole], logits[rows][whole], iou_threshold), after)]
 
@@ -250,6 +150,12 @@ def _untranslated(logits: Tensor, deltas: Tensor, anchors: Tensor, *rest) -> Ten
 
 def _cut_first(logits, deltas, anchors, image_size, before, after, iou_threshold) -> Tensor:
     return _proposals(logits, deltas, anchors, image_size, min(before, after), after, iou_threshold)
+
+
+def _clipped_last(*args) -> Tensor:
+    """Suppressed as they were decoded, then clipped, then dropped where nothing is left."""
+    boxes = ops.clip_boxes_to_image(_proposals(*args, clip=lambda boxes, image_size: boxes), args[3])
+    return boxes[_some_area(boxes, args[3])]
 
 
 def _within(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -319,6 +225,15 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
     ),
     "`after` is not used: at most `after` boxes come out": lambda *a: _proposals(*a, first=lambda rows, after: rows),
     "`after` is cut before boxes are dropped: suppress first": _cut_first,
+    "`after` is cut before boxes are dropped by their overlap: suppress first, then cut": (
+        lambda *a: _proposals(*a, early=True)
+    ),
+    "a box thinner than a pixel is dropped: only boxes without width or height go": (
+        lambda *a: _proposals(*a, good=lambda b, size: (b[:, 2:] - b[:, :2] >= 1).all(dim=1))
+    ),
+    "a box of less than a pixel's area is dropped: only boxes without width or height go": (
+        lambda *a: _proposals(*a, good=lambda b, size: ops.box_area(b) >= 1)
+    ),
     "nothing is suppressed: what overlaps a better box by more than iou_threshold goes": (
         lambda *a: _proposals(*a, suppress=lambda b, s, t: torch.arange(len(b), device=b.device))
     ),
@@ -329,6 +244,7 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
         lambda *a: _proposals(*a, suppress=lambda b, s, t: ops.nms(b, s, t - 1e-4))
     ),
     "the anchors are suppressed: decode them first": lambda *a: _proposals(*a, judged="anchors"),
+    "boxes are suppressed before they are clipped: clip first, then drop and suppress": _clipped_last,
     "boxes are suppressed before they are clipped: clip first": lambda *a: _proposals(*a, judged="decoded"),
     "these are rows: give the boxes": _rows_of,
 }

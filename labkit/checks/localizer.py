@@ -287,6 +287,12 @@ DECODE_BOX_MISTAKES: dict[str, Callable] = {
     "the shift goes the wrong way: the centre is the anchor's plus the shift": (
         lambda d, a: _decoded(d, a, unit=lambda anchor_size, size: -anchor_size)
     ),
+    "from the new centre x1 and y1 are half the NEW size away, not half the anchor's": (
+        lambda d, a: _decoded(d, a, corners=lambda c, size: torch.cat([c - (a[2:] - a[:2]) / 2, c + size / 2]))
+    ),
+    "from the new centre x2 and y2 are half the NEW size away, not half the anchor's": (
+        lambda d, a: _decoded(d, a, corners=lambda c, size: torch.cat([c - size / 2, c + (a[2:] - a[:2]) / 2]))
+    ),
     "dw and dh are logarithms: multiply the anchor's size by exp(dw)": (
         lambda d, a: _decoded(d, a, factor=lambda ratio: ratio)
     ),

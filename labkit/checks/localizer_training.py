@@ -117,7 +117,9 @@ SMOOTH_L1_LOSS_MISTAKES: dict[str, Callable] = {
     ),
     "this is plain L1, without the parabola": lambda p, w, b: (p - w).abs().mean(),
     "this is plain L2, without the line": lambda p, w, b: (0.5 * (p - w) ** 2 / b).mean(),
-    "this is Huber's loss, beta times too large: divide it by beta": lambda p, w, b: F.huber_loss(p, w, delta=b),
+    "this is Huber's loss with delta = beta, which is beta times smooth L1: divide it by beta": lambda p, w, b: (
+        F.huber_loss(p, w, delta=b)
+    ),
     "take the mean over all numbers, not the sum": lambda p, w, b: _smooth(p, w, b, reduce=torch.sum),
     "beta is fixed at 1 here; use the argument": lambda p, w, b: _smooth(p, w, 1.0),
     NO_GRADIENT: without_gradient(reference_smooth_l1),

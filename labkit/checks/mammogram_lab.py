@@ -99,6 +99,12 @@ ANCHOR_SIZES_MISTAKES: dict[str, Callable] = {
     "width and height are averaged: an anchor of size s has the area s * s, so take sqrt(width * height)": (
         lambda b, n: _sizes(b, n, size=lambda w, h: (w + h) / 2)
     ),
+    "the quantile of the areas is taken, and its root: take the root of each area first, then the quantile": (
+        lambda b, n: _sizes(b, n, size=lambda w, h: w * h).sqrt()
+    ),
+    "widths and heights have quantiles of their own here: take the size of each box first, then the quantile": (
+        lambda b, n: (_sizes(b, n, size=lambda w, h: w) * _sizes(b, n, size=lambda w, h: h)).sqrt()
+    ),
     "x2 and y2 are corners: the width is x2 - x1, the height y2 - y1": (
         lambda b, n: _sizes(torch.cat([0 * b[:, :2], b[:, 2:]], dim=1), n)
     ),

@@ -191,6 +191,15 @@ HARD_CANDIDATES_MISTAKES: dict[str, Callable] = {
     "the distance is from the centre: half of the diameter, not the diameter": _slip(
         limit=lambda d, margin: d + margin
     ),
+    "the distance is from the centre: half of the diameter and the whole margin, not half of both": _slip(
+        limit=lambda d, margin: (d + margin) / 2
+    ),
+    "count and margin are exchanged: the last two arguments are count, then margin": (
+        lambda c, s, n, d, count, margin: _hard(c, s, n, d, int(margin), float(count))
+    ),
+    "count and margin are exchanged: the last two arguments are count, then margin (a slice needs a whole number)": (
+        lambda c, s, n, d, count, margin: _hard(c, s, n, d, margin, count)
+    ),
     "margin is in mm, from the surface: not a factor of the radius": _slip(limit=lambda d, margin: d / 2 * margin),
     "exactly at the limit is still too near: >": _slip(beyond=torch.ge),
     "each nodule has a radius of its own: the largest is not for all": (

@@ -137,7 +137,9 @@ NMS_MISTAKES: dict[str, Callable] = {
     "the rows are sorted by number: give them back best score first": lambda b, s, t: ops.nms(b, s, t).sort().values,
     "the boxes themselves came back: give their row numbers back": lambda b, s, t: b[ops.nms(b, s, t)],
     "a mask came back: give row numbers back, best first": _mask,
-    "among equal scores the lower row comes first: sort with stable=True": _last_of_equals,
+    "among equal scores the lower row comes first: descending=True, stable=True; a flip turns ties round": (
+        _last_of_equals
+    ),
     "the scores came back: give the rows of `boxes` back": lambda b, s, t: s[ops.nms(b, s, t)],
     "boxes that touch at all are dropped: compare the IoU with iou_threshold": lambda b, s, t: _greedy(b, s, 0.0),
     "a threshold is written into the function: use the argument": lambda b, s, t: _greedy(b, s, 0.5),

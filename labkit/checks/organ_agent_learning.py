@@ -10,6 +10,7 @@ from labkit.checks.cases import difference
 from labkit.checks.engine import Case, run_check
 from labkit.checks.fixtures import flags, floats, noise
 from labkit.detection import organ_agent, q_learning
+from labkit.detection.boxes_3d import box_iou_3d
 
 SAME = organ_agent.SAME
 
@@ -139,6 +140,10 @@ def _change(box: Tensor, next_box: Tensor, truth: Tensor) -> float:
     return _iou(next_box, truth) - _iou(box, truth)
 
 
+def _package_change(box: Tensor, next_box: Tensor, truth: Tensor) -> float:
+    return float(box_iou_3d(next_box[None], truth[None]) - box_iou_3d(box[None], truth[None]))
+
+
 def _of_the_change(rule: Callable) -> Callable:
     return lambda box, next_box, truth: rule(_change(box, next_box, truth))
 
@@ -173,6 +178,15 @@ REWARD_MISTAKES: dict[str, Callable] = {
     "a move that makes it worse gets -1, not 0": _of_the_change(lambda change: float(change > SAME)),
     "a move that changes nothing gets 0, not -1": _of_the_change(lambda change: 1.0 if change > SAME else -1.0),
     "a move that changes nothing gets 0, not 1": _of_the_change(lambda change: -1.0 if change < -SAME else 1.0),
+    "changes below 1e-6 are rounding, and count as none: a bare sign takes them for gains and losses": (
+        lambda box, next_box, truth: _sign(_package_change(box, next_box, truth), 0.0)
+    ),
+    "changes below 1e-6 count as none, and none gets 0: with `>` alone it gets -1": (
+        lambda box, next_box, truth: 1.0 if _package_change(box, next_box, truth) > 0 else -1.0
+    ),
+    "changes below 1e-6 count as none, and none gets 0: with `>=` alone it gets 1": (
+        lambda box, next_box, truth: 1.0 if _package_change(box, next_box, truth) >= 0 else -1.0
+    ),
     "changes below 1e-6 are rounding, and count as none": (
         lambda box, next_box, truth: _sign(_iou32(next_box, truth) - _iou32(box, truth), 0.0)
     ),

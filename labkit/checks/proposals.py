@@ -34,6 +34,7 @@ LEFT = _region(40.0, [10.0, 5.0, 20.0, 9.0], DARK, FLAT)  # a full box of 10 by 
 RIGHT = _region(24.0, [20.0, 5.0, 26.0, 9.0], DARK, FLAT)  # touches it, as high, full too
 UPPER = _region(40.0, [0.0, 0.0, 8.0, 5.0], [1.0, 0.0], [1.0, 0.0])  # two halves of an image of 8 by 10
 LOWER = _region(40.0, [0.0, 5.0, 8.0, 10.0], [0.0, 1.0], [0.0, 1.0])
+SPARSE = UPPER | {"size": torch.tensor(20.0, dtype=torch.float64)}  # fills half of its box
 APART = LOWER | {"box": torch.tensor([0.0, 7.0, 8.0, 12.0], dtype=torch.float64)}
 HALF_DARK = torch.tensor([0.5, 0.5], dtype=torch.float64)
 BIT_FLAT = torch.tensor([0.25, 0.75], dtype=torch.float64)
@@ -63,6 +64,8 @@ def merge_similarity(student: Callable) -> Callable:
         Case("the texture: a quarter is shared, all else as before", (UPPER, LOWER | {"texture": BIT_FLAT}, 80.0)),
         Case("the size: both are a quarter of the image, all else as before", (UPPER, LOWER, 320.0)),
         Case("the fill: a gap of 16 pixels in the joint box, all else as before", (UPPER, APART, 80.0)),
+        Case("the first region fills half of its box: its pixels count, 20, not the box, 40", (SPARSE, LOWER, 80.0)),
+        Case("the lower region comes first: the joint box is the same", (LOWER, UPPER, 80.0)),
         Case("two full boxes side by side that look alike", (LEFT, RIGHT, 640.0)),
         Case("the same two in a smaller image", (LEFT, RIGHT, 160.0)),
         Case("a neighbour that looks otherwise and reaches higher", (LEFT, HIGHER, 640.0)),
@@ -101,6 +104,10 @@ def _similarity(
     return sum(share(a[name], b[name]) for name in parts) + size(*sizes) + fill(*sizes)
 
 
+def _area(region: Region) -> Tensor:
+    return (region["box"][2:] - region["box"][:2]).prod()
+
+
 MERGE_SIMILARITY_MISTAKES: dict[str, Callable] = {
     "take the smaller of the two histograms in each bin, torch.minimum, not the larger": (
         lambda a, b, n: _similarity(a, b, n, share=lambda x, y: torch.maximum(x, y).sum())
@@ -128,6 +135,12 @@ MERGE_SIMILARITY_MISTAKES: dict[str, Callable] = {
     ),
     "the fill is 1 - (joint box - both sizes) / image_size: the sizes are not taken off": (
         lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: 1 - box / whole)
+    ),
+    "the fill takes the areas of the two boxes off the joint box: take the pixels of the regions off, `size`": (
+        lambda a, b, n: _similarity(a, b, n, fill=lambda _, __, box, whole: 1 - (box - _area(a) - _area(b)) / whole)
+    ),
+    "the joint box goes from the first's x1 y1 to the second's x2 y2: the first need not lie upper left": (
+        lambda a, b, n: _similarity(a, b, n, low=lambda x, y: x, high=lambda x, y: y)
     ),
     "gaps are favoured: the fill is 1 - the empty part of the joint box": (
         lambda a, b, n: _similarity(a, b, n, fill=lambda a, b, box, whole: (box - a - b) / whole)
@@ -235,6 +248,12 @@ MERGE_REGIONS_MISTAKES: dict[str, Callable] = {
     ),
     "the boxes are averaged: the joint box reaches from the smaller x1 y1 to the larger x2 y2": (
         lambda a, b: _merged(a, b) | {"box": (a["box"] + b["box"]) / 2}
+    ),
+    "the texture's histograms count alike: weigh each with the size of its region, as the colour's": (
+        lambda a, b: _merged(a, b) | {"texture": (a["texture"] + b["texture"]) / 2}
+    ),
+    "the colour's histograms count alike: weigh each with the size of its region, as the texture's": (
+        lambda a, b: _merged(a, b) | {"colour": (a["colour"] + b["colour"]) / 2}
     ),
     "the size is that of the first region: add both": lambda a, b: _merged(a, b) | {"size": a["size"]},
     "the texture is merged as the colour is; this is the colour again": (

@@ -88,7 +88,9 @@ HARD_NEGATIVES_MISTAKES: dict[str, Callable] = {
     "the rows are not sorted: the highest score comes first": _unsorted,
     "sort before you cut: the first rows are not the worst rows": _cut_first,
     "these are places among the hard rows, not rows of all: index the rows with the order": _places,
-    "among equal scores the lower row comes first: sort with stable=True": _last_of_equals,
+    "among equal scores the lower row comes first: descending=True, stable=True; a flip turns ties round": (
+        _last_of_equals
+    ),
     "a mask came back: give row numbers, torch.where(mask)[0]": (lambda s, b, c, n: b & ~c & (s > -1)),
     "the scores came back: give the rows they stand in": lambda s, b, c, n: s[_hard(s, b, c, n)],
     "these are the rows that are known already: leave out what is chosen, ~chosen": lambda s, b, c, n: _hard(

@@ -90,6 +90,10 @@ def _lowest(path: Sequence[int], values: Sequence[float]) -> int:
     return path[min(range(len(path)), key=lambda i: values[i])]
 
 
+def _highest(path: Sequence[int], values: Sequence[float]) -> int:
+    return path[max(range(len(path)), key=lambda i: values[i])]
+
+
 def _by_value(path: Sequence[int], values: Sequence[float]) -> tuple[bool, int]:
     if len(path) > 1 and values[-1] > values[-2]:
         return True, path[-2]
@@ -112,6 +116,7 @@ WALK_END_MISTAKES: dict[str, Callable] = {
     "the answer is one of the two rows, not their mean": (_with(answer=lambda path, values: (path[-1] + path[-2]) / 2)),
     "the values decide, not which row is higher": _with(answer=lambda path, values: min(path[-1], path[-2])),
     "the values decide, not which row is lower": _with(answer=lambda path, values: max(path[-1], path[-2])),
+    "the LOWER value is nearer to the goal, and only of the last two rows": _with(answer=_highest),
     "only the last two rows count, not the lowest value of the whole walk": _with(answer=_lowest),
     "one turn is enough: it has ended when the last row is that of two steps before (else it goes on for ever)": (
         _with(turned=_twice)

@@ -25,6 +25,7 @@ def hard_windows(student: Callable) -> Callable:
     """
     image = torch.arange(40 * 56.0).reshape(1, 40, 56) / 1000  # each pixel another number
     two, side = [(2, 3, 1.5), (7, 14, 2.5)], [(4, 6, 2.0), (4, 7, 1.0)]
+    row, peaks = torch.arange(9.0).reshape(1, 1, 9), torch.tensor([[1, -4, -4, -4, 3, -4, -4, -4, 2.0]])
     border = [(0, 0, 1.0), (0, 11, 3.0), (9, 0, 2.0), (9, 17, 4.0)]
     cases = [
         _case("one place looks like it", image, [(4, 9, 2.0)]),
@@ -36,6 +37,10 @@ def hard_windows(student: Callable) -> Callable:
             [(4, 4, 3.0), (4, 7, 2.0), (4, 12, 1.0)],
         ),
         _case("peaks in the corners and at the border", image, border),
+        Case(
+            "peaks 1, 3 and 2 at columns 0, 4 and 8, the best two are asked for: 3, then 2",
+            (row, peaks, (1, 1), 1, 0.0, 2),
+        ),
         _case("four places, the best two are asked for", image, border, most=2),
         _case(
             "the second highest cell is no peak: it takes no place among the best two",
@@ -117,6 +122,13 @@ def _before_peaks(image: Tensor, margin: Tensor, window, stride: int, least: flo
     return _windows(image, margin, window, stride, least, most, peaks=lambda m: _is_peak(m) & (m >= limit))
 
 
+def _cut_unsorted(image: Tensor, margin: Tensor, window, stride: int, least: float, most: int) -> Tensor:
+    """The first `most` peaks in reading order, and these sorted."""
+    rows = (_is_peak(margin) & (margin > least)).nonzero()[:most]
+    first = torch.zeros_like(margin, dtype=torch.bool).index_put(tuple(rows.T), torch.tensor(True, device=rows.device))
+    return _windows(image, margin, window, stride, least, most, peaks=lambda m: first)
+
+
 def _one_after_another(margin: Tensor) -> Tensor:
     """The highest cell is taken and all around it is blanked out, again and again."""
     left, taken = margin.clone(), torch.zeros_like(margin, dtype=torch.bool)
@@ -170,6 +182,10 @@ HARD_WINDOWS_MISTAKES: dict[str, Callable] = {
         lambda *a: _windows(*a, peaks=lambda margin: _is_peak(margin, padded=False))
     ),
     "the best cells are taken before the peaks are looked for: peaks first, then the best `most`": _before_peaks,
+    "the first peaks in reading order are taken and sorted after: sort first, then take the best `most`": _cut_unsorted,
+    "where nothing is found the shape is (0, C, height, width), not (0,)": (
+        lambda *a: found if len(found := _windows(*a)) else found.new_zeros(0)
+    ),
     "the easiest windows are cut: a hard negative has a high margin": (
         lambda *a: _windows(*a, above=lambda margin, least: margin <= least)
     ),

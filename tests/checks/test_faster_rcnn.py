@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image, nms, remove_small_boxe
 
 from labkit import checks
 from labkit.checks import faster_rcnn as subject
-from labkit.checks import faster_rcnn_loss, faster_rcnn_proposals
+from labkit.checks import faster_rcnn_head, faster_rcnn_loss, faster_rcnn_proposals
 from labkit.detection.anchors import match_anchors
 from labkit.detection.boxes import decode_boxes, encode_boxes
 from labkit.detection.faster_rcnn import RegionProposalNetwork
@@ -201,7 +201,7 @@ def test_head_and_proposals_are_the_packages():
     features = torch.randn(1, 4, 9, 13)
     with torch.no_grad():
         logits, deltas, anchors = rpn(features)
-        ours = faster_rcnn_proposals.reference_rpn_head(features, rpn.conv, rpn.objectness, rpn.deltas)
+        ours = faster_rcnn_head.reference_rpn_head(features, rpn.conv, rpn.objectness, rpn.deltas)
     torch.testing.assert_close(ours, (logits, deltas))
     theirs = rpn.proposals(logits, deltas, anchors, [(36, 52)])[0]
     found = faster_rcnn_proposals.reference_rpn_proposals(logits[0], deltas[0], anchors, (36, 52), 1000, 12, 0.7)

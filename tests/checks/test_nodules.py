@@ -5,7 +5,7 @@ import torch
 
 from labkit import checks
 from labkit.checks import nodules as subject
-from labkit.checks import nodules_training
+from labkit.checks import nodules_merging, nodules_training
 
 
 def voxels_by_matrix(points, origin, spacing, direction):
@@ -86,7 +86,7 @@ def test_the_examples_by_hand_are_right():
     )
     assert voxels.tolist() == [[2, 16, 8]]
     centers = torch.tensor([[0.0, 0, 0], [0, 0, 2], [30, 0, 0]])
-    middles, best = subject.reference_merge_slices(centers, torch.tensor([0.2, 0.6, 0.3]), 5.0)
+    middles, best = nodules_merging.reference_merge_slices(centers, torch.tensor([0.2, 0.6, 0.3]), 5.0)
     torch.testing.assert_close(middles, torch.tensor([[0.0, 0, 1.5], [30, 0, 0]]))
     torch.testing.assert_close(best, torch.tensor([0.6, 0.3]))
     centers = torch.tensor([[0.0, 0, 0], [0, 0, 30], [0, 40, 0], [7, 0, 0]])
@@ -106,7 +106,7 @@ def test_a_forgotten_flip_is_named_where_an_axis_is_turned(message_of):
 
 
 def test_a_chain_along_a_vessel_is_named(message_of):
-    told = message_of(checks.merge_slices, subject._chains)
+    told = message_of(checks.merge_slices, nodules_merging._chains)
     assert "a vessel runs through many slices" in told.splitlines()[0]
     assert "one long chain" in told
 
@@ -120,7 +120,7 @@ def test_rows_of_a_shorter_list_are_named(message_of):
     "mistakes",
     [
         subject.WORLD_TO_VOXEL_MISTAKES,
-        subject.MERGE_SLICES_MISTAKES,
+        nodules_merging.MERGE_SLICES_MISTAKES,
         nodules_training.HARD_CANDIDATES_MISTAKES,
     ],
 )

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from labkit import checks
 from labkit.checks import organs as subject
-from labkit.checks import organs_loss
+from labkit.checks import organs_fusion, organs_loss
 
 
 def iou_by_pairs(boxes1, boxes2):
@@ -86,7 +86,9 @@ def test_the_examples_by_hand_are_right():
     loss = organs_loss.reference_focal_loss(torch.zeros(1, 2), torch.tensor([1]), 2.0)
     assert loss.item() == pytest.approx(0.173, abs=5e-4)
     pair = subject.rows_3d([2, 0, 0, 9, 9, 9], [4, 0, 0, 9, 9, 9])
-    assert subject.reference_fuse_proposals(pair, torch.tensor([0.9, 0.3]), 1.0)[0, 0].item() == pytest.approx(2.5)
+    assert organs_fusion.reference_fuse_proposals(pair, torch.tensor([0.9, 0.3]), 1.0)[0, 0].item() == pytest.approx(
+        2.5
+    )
 
 
 def test_overlap_without_z_is_named(message_of):
@@ -126,7 +128,7 @@ def test_a_mean_of_nothing_is_named(message_of):
 
 
 @pytest.mark.parametrize(
-    "mistakes", [subject.BOX_IOU_3D_MISTAKES, organs_loss.FOCAL_LOSS_MISTAKES, subject.FUSE_PROPOSALS_MISTAKES]
+    "mistakes", [subject.BOX_IOU_3D_MISTAKES, organs_loss.FOCAL_LOSS_MISTAKES, organs_fusion.FUSE_PROPOSALS_MISTAKES]
 )
 def test_there_are_wrong_answers_enough(mistakes):
     assert len(mistakes) >= 8
