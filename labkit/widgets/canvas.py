@@ -168,5 +168,6 @@ def whole_slider_of(name: str, value: int, last: int, *, low: int = 0) -> ipywid
 
 def choice_of(name: str, options: Sequence[str]) -> ipywidgets.ToggleButtons:
     """Buttons of which one is pressed, with a name before them as a slider has it."""
-    row = ipywidgets.Layout(width="max-content", max_width="100%")  # ipywidgets' own width puts the name above
-    return ipywidgets.ToggleButtons(options=options, description=name, style={"description_width": "9em"}, layout=row)
+    row = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="auto")  # by itself the name stands above
+    style = {"description_width": "9em", "button_width": "auto"}
+    return ipywidgets.ToggleButtons(options=options, description=name, style=style, layout=row)
