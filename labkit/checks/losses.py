@@ -99,11 +99,6 @@ def _product_of_means(pred: Tensor, target: Tensor, data_range: float) -> Tensor
     return 1 - brightness.mean() * contrast.mean()
 
 
-def _sum_ofssim_maps(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
-    brightness, contrast = ssim_maps(pred, target, data_range)
-    return 1 - (brightness + contrast).mean() / 2
-
-
 SSIM_LOSS_MISTAKES: dict[str, Callable] = {
     "this is SSIM itself, which is 1 where the images are equal: minimised, it trains towards images that are unlike; take 1 - SSIM": (  # noqa: E501
         lambda p, t, r: _likeness(p, t, r).mean()
@@ -111,13 +106,20 @@ SSIM_LOSS_MISTAKES: dict[str, Callable] = {
     "minus SSIM goes the right way, but a loss is 0 where the images are equal: 1 - SSIM": (
         lambda p, t, r: -_likeness(p, t, r).mean()
     ),
-    "add SSIM to nothing: 1 - SSIM is wanted, not 1 + SSIM": lambda p, t, r: 1 + _likeness(p, t, r).mean(),
+    "1 - SSIM is wanted, not 1 + SSIM": lambda p, t, r: 1 + _likeness(p, t, r).mean(),
     "take the mean over all windows and images, not the sum": lambda p, t, r: (1 - _likeness(p, t, r)).sum(),
+    "SSIM is the mean over all windows, not their sum": lambda p, t, r: 1 - _likeness(p, t, r).sum(),
+    "one number is wanted, and this is one a window: take the mean": lambda p, t, r: 1 - _likeness(p, t, r),
     "one number for the whole batch is wanted: take the mean over the images too": (
         lambda p, t, r: 1 - _likeness(p, t, r).mean(dim=(1, 2, 3))
     ),
     "multiply the factors window by window, then take the mean": _product_of_means,
     "SSIM is the product of both factors, not their mean": _sum_of_factors,
+    "SSIM is the product of both factors, not their sum": lambda p, t, r: 1 - torch.add(*ssim_maps(p, t, r)).mean(),
+    "SSIM is a product: lose 1 - l · cs, not what both factors lose by themselves": (
+        lambda p, t, r: 2 - torch.add(*ssim_maps(p, t, r)).mean()
+    ),
+    "1 - SSIM is wanted: no square": lambda p, t, r: (1 - _likeness(p, t, r)).square().mean(),
     "brightness is missing: SSIM is l · cs": lambda p, t, r: 1 - ssim_maps(p, t, r)[1].mean(),
     "contrast and structure are missing: SSIM is l · cs": lambda p, t, r: 1 - ssim_maps(p, t, r)[0].mean(),
     "data_range is fixed at 1 here; use the argument": lambda p, t, r: 1 - _likeness(p, t, 1.0).mean(),
@@ -127,6 +129,10 @@ SSIM_LOSS_MISTAKES: dict[str, Callable] = {
     ),
     "nothing is clipped: clipped pixels have no gradient": (
         lambda p, t, r: 1 - _likeness(p.clamp(0, r), t.clamp(0, r), r).mean()
+    ),
+    "pred is not clipped: clipped pixels have no gradient": lambda p, t, r: 1 - _likeness(p.clamp(0, 1), t, r).mean(),
+    "a window below 0 counts with its sign: it is not cut off": (
+        lambda p, t, r: 1 - _likeness(p, t, r).clamp(min=0).mean()
     ),
     "where SSIM is below 0, its sign counts: no absolute value": lambda p, t, r: 1 - _likeness(p, t, r).abs().mean(),
     "SSIM below 0 loses more than 1: do not limit the loss to 1": (
@@ -221,6 +227,8 @@ def _slopes(
     *,
     constants: Callable = lambda r: ((K1 * r) ** 2, (K2 * r) ** 2),
     outer: Callable = lambda window: window,
+    weighted: tuple[float, float] = (1, 1),
+    below_cs: Callable = lambda spread: spread,
     inner: Callable = lambda window: window,
     two: float = 2,
     brightness: Callable = lambda mx, my, light: my - light * mx,
@@ -240,7 +248,18 @@ def _slopes(
     dx, dy = (x - mx, y - my) if centred else (x, y)
     if crossed:
         below, spread = spread, below
-    return rule(light, cs, two * w * brightness(mx, my, light) / below, two * w * structure(dx, dy, cs) / spread)
+    first, second = w ** weighted[0], w ** weighted[1]
+    dl, dcs = two * first * brightness(mx, my, light) / below, two * second * structure(dx, dy, cs) / below_cs(spread)
+    return rule(light, cs, dl, dcs)
+
+
+def _unbracketed(x: Tensor, y: Tensor, window: Tensor, data_range: float) -> Tensor:
+    """dl without the brackets around the difference of the means."""
+    c1, mx, my = (K1 * data_range) ** 2, (window * x).sum(), (window * y).sum()
+    below = mx**2 + my**2 + c1
+    light = (2 * mx * my + c1) / below
+    dl = 2 * window * my - light * mx / below
+    return _slopes(x, y, window, data_range, rule=lambda light, cs, _, dcs: dl * cs + light * dcs)
 
 
 SSIM_GRADIENT_MISTAKES: dict[str, Callable] = {
@@ -265,6 +284,15 @@ SSIM_GRADIENT_MISTAKES: dict[str, Callable] = {
     "each pixel counts with its weight in the window": (
         lambda *a: _slopes(*a, outer=lambda window: torch.ones_like(window))
     ),
+    "dl holds the pixel's weight, too": lambda *a: _slopes(*a, weighted=(0, 1)),
+    "dcs holds the pixel's weight, too": lambda *a: _slopes(*a, weighted=(1, 0)),
+    "below dcs stand the variances and C2, not their root": lambda *a: _slopes(*a, below_cs=torch.sqrt),
+    "C1 and C2 are missing": lambda *a: _slopes(*a, constants=lambda r: (0.0, 0.0)),
+    "C1 and C2 are (0.01 · data_range)² and (0.03 · data_range)²: data_range is squared, too": (
+        lambda *a: _slopes(*a, constants=lambda r: (K1**2 * r, K2**2 * r))
+    ),
+    "dl holds μy - l μx, not l μy - μx": lambda *a: _slopes(*a, brightness=lambda mx, my, light: light * my - mx),
+    "brackets: 2 w (μy - l μx) / …, all of the bracket is multiplied and divided": _unbracketed,
     "the means and variances are weighted by the window, not plain ones": (
         lambda *a: _slopes(*a, inner=lambda window: torch.full_like(window, 1 / window.numel()))
     ),

@@ -67,6 +67,7 @@ def _scales(
     *,
     halve: Callable = _halved,
     whole_at: Callable = lambda scale, last: scale == last,
+    at_last: Callable = torch.mul,
     mean: Callable = lambda maps: maps.mean(dim=(1, 2, 3)),
     power: Callable = lambda term, weight: term**weight,
     first: int = 0,
@@ -78,7 +79,7 @@ def _scales(
         if scale > first:
             pred, target = halve(pred), halve(target)
         brightness, contrast = ssim_maps(pred, target, data_range)
-        maps = brightness * contrast if whole_at(scale, len(weights) - 1) else contrast
+        maps = at_last(brightness, contrast) if whole_at(scale, len(weights) - 1) else contrast
         terms.append(power(mean(maps), weight))
     return together(terms)
 
@@ -100,11 +101,23 @@ def _one_forgotten(pred: Tensor, target: Tensor, data_range: float, weights: Seq
     return _scales(sizes[0], sizes[1], data_range, weights, first=len(weights))
 
 
+def _means_multiplied(pred: Tensor, target: Tensor, data_range: float, weights: Sequence[float]) -> Tensor:
+    """The coarsest scale's two means, multiplied."""
+    contrast = _scales(pred, target, data_range, weights, whole_at=lambda scale, last: False)
+    for _ in weights[1:]:
+        pred, target = _halved(pred), _halved(target)
+    return contrast * ssim_maps(pred, target, data_range)[0].mean(dim=(1, 2, 3)) ** weights[-1]
+
+
 MS_SSIM_MISTAKES: dict[str, Callable] = {
     "brightness counts at the coarsest scale alone; the finer ones give cs": (
         lambda *a: _scales(*a, whole_at=lambda scale, last: True)
     ),
     "at the coarsest scale brightness counts too: l · cs": lambda *a: _scales(*a, whole_at=lambda scale, last: False),
+    "at the coarsest scale cs counts too, not l alone": (
+        lambda *a: _scales(*a, at_last=lambda brightness, contrast: brightness)
+    ),
+    "at the coarsest scale l and cs are multiplied window by window, and then comes the mean": _means_multiplied,
     "brightness belongs to the coarsest scale, which comes last, not to the finest": (
         lambda *a: _scales(*a, whole_at=lambda scale, last: scale == 0)
     ),
@@ -128,7 +141,23 @@ MS_SSIM_MISTAKES: dict[str, Callable] = {
         lambda *a: _scales(*a, halve=lambda images: images[..., ::2, ::2])
     ),
     "take the mean of 2 x 2 pixels, not the largest": lambda *a: _scales(*a, halve=lambda im: F.max_pool2d(im, 2)),
+    "half the size: avg_pool2d(images, 2), without stride=1": (
+        lambda *a: _scales(*a, halve=lambda images: F.avg_pool2d(images, 2, stride=1))
+    ),
     "first the mean over the windows, then the power": _power_first,
+    "a window below 0 counts in the mean with its sign: it is not cut off": (
+        lambda *a: _scales(*a, mean=lambda maps: maps.clamp(min=0).mean(dim=(1, 2, 3)))
+    ),
+    "a window below 0 counts in the mean with its sign: no abs()": (
+        lambda *a: _scales(*a, mean=lambda maps: maps.abs().mean(dim=(1, 2, 3)))
+    ),
+    "the weights are written into the function: use the argument": lambda p, t, r, w: _scales(p, t, r, FIVE[: len(w)]),
+    "the mean goes over dim=(1, 2, 3), and leaves (B,); here one axis stays": (
+        lambda *a: _scales(*a, mean=lambda maps: maps.mean(dim=(2, 3)))
+    ),
+    "one number an image is wanted: dim=(1, 2, 3), not a mean over everything": (
+        lambda *a: _scales(*a, mean=torch.mean)
+    ),
     "one number an image is wanted: no mean over the batch": (
         lambda *a: _scales(*a, mean=lambda maps: maps.mean().expand(len(maps)))
     ),
@@ -210,6 +239,26 @@ ZHAO_LOSS_MISTAKES: dict[str, Callable] = {
     ),
     "this is l2: the absolute difference is wanted": lambda *a: _mix(*a, distance=lambda d, r: (d / r).square().mean()),
     "l1 is the mean over the pixels, not the sum": lambda *a: _mix(*a, distance=lambda d, r: (d / r).abs().sum()),
+    "this is l2, divided by data_range: the absolute difference is wanted": (
+        lambda *a: _mix(*a, distance=lambda d, r: d.square().mean() / r)
+    ),
+    "this is the root of l2: the absolute difference is wanted": (
+        lambda *a: _mix(*a, distance=lambda d, r: d.square().mean().sqrt() / r)
+    ),
+    "l1 is divided by data_range once": lambda *a: _mix(*a, distance=lambda d, r: d.abs().mean() / r**2),
+    "only l1 is divided by data_range: MS-SSIM has no unit": (
+        lambda p, t, r, w, a: _mix(p, t, r, w, a, loss=lambda likeness: (1 - likeness.mean()) / r)
+    ),
+    "brackets: the 1 belongs to MS-SSIM alone, and l1 is added": (
+        lambda p, t, r, w, a: 1 - _mix(p, t, r, w, a, loss=lambda likeness: likeness.mean())
+    ),
+    "the two parts have weights, alpha and 1 - alpha": lambda *a: _mix(*a, shares=lambda s: (1.0, 1.0)),
+    "take the mean of MS-SSIM over the images, not the sum": (
+        lambda *a: _mix(*a, loss=lambda likeness: (1 - likeness).sum())
+    ),
+    "the sum of MS-SSIM over the images is taken off 1: take the mean": (
+        lambda *a: _mix(*a, loss=lambda likeness: 1 - likeness.sum())
+    ),
     "the absolute value is missing: errors up and down cancel": (
         lambda *a: _mix(*a, distance=lambda d, r: (d / r).mean())
     ),
@@ -223,6 +272,9 @@ ZHAO_LOSS_MISTAKES: dict[str, Callable] = {
     ),
     "data_range is fixed at 1 for MS-SSIM; use the argument": (
         lambda p, t, r, w, a: _mix(p, t, 1.0, w, a, shares=lambda s: (s, 0.0)) + (1 - a) * (p - t).abs().mean() / r
+    ),
+    "data_range is never guessed from the image: use the argument": (
+        lambda p, t, r, w, a: _mix(p, t, float(t.max() - t.min()), w, a)
     ),
     "one number for the batch is wanted: take the mean over the images": (
         lambda *a: _mix(*a, loss=lambda likeness: 1 - likeness)

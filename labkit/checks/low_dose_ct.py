@@ -1,5 +1,6 @@
 """Checks of notebook 13: the law of Beer and Lambert, there and back. The critic's loss is in `low_dose_ct_loss`."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -72,6 +73,16 @@ PHOTON_COUNTS_MISTAKES: dict[str, Callable] = {
     "exponentials are multiplied along a ray, so what is added up is inside the exponential": (
         lambda mu, step, n: n * torch.exp(-mu * step).sum(dim=1)
     ),
+    "each ray has its own integral, and the result is (R,): sum over dim=1 alone, not over everything": (
+        lambda mu, step, n: n * torch.exp(-(mu * step).sum())
+    ),
+    "each of the S samples counts with a whole step: a sum, and no trapezoids": (
+        lambda mu, step, n: n * torch.exp(-torch.trapezoid(mu, dx=step, dim=1))
+    ),
+    "1 - p is exp(-p) for thin layers only; a step of some millimetres is not thin enough": (
+        lambda mu, step, n: n * (1 - mu * step).prod(dim=1)
+    ),
+    "mu comes per mm, not in HU": lambda mu, step, n: _arrive(mu / 1000, step, n),
     "1 - p is exp(-p) for thin things only": lambda mu, step, n: n * (1 - (mu * step).sum(dim=1)),
     "this is the share that arrives; times photons": lambda mu, step, n: _arrive(mu, step, 1.0),
     "this is the line integral; photons · exp(-integral) arrive": lambda mu, step, n: (mu * step).sum(dim=1),
@@ -107,7 +118,7 @@ def line_integrals(student: Callable) -> Callable:
         Case("electronic noise: a count below zero", (torch.tensor([[7.0], [-3.0]]), 200.0)),
         Case("electronic noise: a part of a photon", (torch.tensor([[0.25, 20.0, 0.75]]), 200.0)),
         Case("exactly one photon", (torch.tensor([[1.0, 4.0]]), 1e4)),
-        Case("no ray of the scan is free", (floats(3, 40, 11, 8).reshape(2, 2), 1e5)),
+        Case("no ray of the scan is free", (floats(3.5, 40, 11.25, 8).reshape(2, 2), 1e5)),
         Case("5 views of 8 detectors, some starved", (many, 2500.0)),
     ]
     return run_check("line_integrals", student, reference_line_integrals, cases, mistakes=LINE_INTEGRALS_MISTAKES)
@@ -158,6 +169,14 @@ LINE_INTEGRALS_MISTAKES: dict[str, Callable] = {
     "a photon more for every ray moves all of them: raise only those below one": lambda c, n: (
         -torch.log((c.clamp(min=0) + 1) / n)
     ),
+    "counts are not whole, the electronics add parts of a photon: nothing is rounded": (
+        lambda c, n: -torch.log(c.round().clamp(min=1) / n)
+    ),
+    "1 is added to every ray: raise only those below one photon": lambda c, n: -torch.log((c + 1) / n),
+    "the share goes into the logarithm: log(counts / photons), not log(counts) / log(photons)": (
+        lambda c, n: -torch.log(c.clamp(min=1)) / math.log(n)
+    ),
+    "this is the way there; back it is -log(counts / photons)": lambda c, n: n * torch.exp(-c),
     "a count below zero is noise around nothing: it counts as one photon, not with its sign turned": (
         lambda c, n: -torch.log(c.abs().clamp(min=1) / n)
     ),

@@ -29,11 +29,12 @@ def critic_loss(student: Callable) -> Callable:
     two = floats(3, 1).reshape(1, 1, 1, 2), floats(0.5, -1).reshape(1, 1, 1, 2), torch.tensor([0.25])
     plain = QuadraticCritic(floats(1, 2).reshape(1, 1, 2), 0.0)
     unit, low = (QuadraticCritic(floats(0.6 * s, 0.8 * s).reshape(1, 1, 2), 0.0) for s in (1.0, 0.5))
+    bent = QuadraticCritic(floats(1, 2).reshape(1, 1, 2), 0.5)
     cases = [
         Case("one image of two pixels, D = x1 + 2 x2", (plain, *two, 10.0)),
         Case("D has slope 1 everywhere: no penalty", (unit, *two, 10.0)),
         Case("D has slope 1/2: below 1 costs, too", (low, *two, 10.0)),
-        Case("a slope that depends on the place", (QuadraticCritic(floats(1, 2).reshape(1, 1, 2), 0.5), *two, 10.0)),
+        Case("a slope that depends on the place, epsilon 0.25", (bent, *two, 10.0)),
         Case("3 images of 2 x 4 pixels", (*case(3, 2, 4, 10), 10.0)),
         Case("a penalty that counts half", (*case(3, 2, 4, 20), 0.5)),
         Case("as many images as columns: each image has its own epsilon", (*case(4, 3, 4, 30), 10.0)),
@@ -182,6 +183,9 @@ CRITIC_LOSS_MISTAKES: dict[str, Callable] = {
     "epsilon has one number an image: epsilon[:, None, None, None]; here it lies along the rows": (
         lambda *a: _loss(*a, share=_along(2))
     ),
+    "epsilon (B,) alone meets the last axis, the columns: write epsilon[:, None, None, None]": (
+        lambda *a: _loss(*a, share=lambda epsilon, real: epsilon)
+    ),
     "one epsilon for the whole batch: each image has its own": (
         lambda *a: _loss(*a, share=lambda epsilon, real: epsilon[0])
     ),
@@ -201,6 +205,10 @@ CRITIC_LOSS_MISTAKES: dict[str, Callable] = {
     "a Wasserstein critic has no sigmoid at its end": lambda *a: _loss(*a, score=torch.sigmoid),
     "this is the cross entropy of the first GANs; Wasserstein takes the scores as they are": _logistic,
     "weight multiplies the penalty alone": _weighted_whole,
+    "weight is written into the function: use the argument": lambda c, r, f, e, w: _loss(c, r, f, e, 10.0),
+    "the scores are cut off from the critic: no .detach() and no no_grad on them": (
+        lambda *a: _loss(*a, score=torch.detach)
+    ),
     "weight is missing": lambda c, r, f, e, w: _loss(c, r, f, e, 1.0),
     "this is the generator's loss: the critic sees both, and pays the penalty": (lambda c, r, f, e, w: -c(f).mean()),
     NO_GRADIENT: without_gradient(reference_critic_loss),

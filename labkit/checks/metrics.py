@@ -42,7 +42,8 @@ def psnr(student: Callable) -> Callable:
         Case("HU from -1000 to 1000: the range is 2000", (2000 * grey - 1000 + 30 * error, 2000 * grey - 1000, 2000.0)),
         Case("one good image, one bad: a value for each", (pixels(0.5, 0.6, rows=2), pixels(0.51, 0.2, rows=2), 1.0)),
         Case("two equal images: there is no error, and PSNR is infinite", (99 * grey, 99 * grey, 255.0)),
-        Case("bytes: 10 - 20 is -10, not 246", (dark, (dark.int() + 10).to(torch.uint8), 255.0)),
+        # 40 and not 10: of a small difference the square comes out right, (246 * 246) % 256 is 100, and 216 gives 64
+        Case("bytes: 10 - 50 is -40, not 216", (dark, (dark.int() + 40).to(torch.uint8), 255.0)),
         Case("three images, each with its own noise", (three + spread * noise(3, 8, 6, seed=3), three, 1.0)),
     ]
     return run_check("psnr", student, reference_psnr, cases, mistakes=PSNR_MISTAKES)
@@ -87,6 +88,11 @@ def _wrapped(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
     return _psnr(difference, torch.zeros_like(difference), data_range)
 
 
+def _squared_in_bytes(pred: Tensor, target: Tensor, data_range: float) -> Tensor:
+    square = (pred - target).square().float()
+    return _psnr(square.sqrt(), torch.zeros_like(square), data_range)
+
+
 def _own_range(image: Tensor) -> Tensor:
     return (image.amax(dim=(1, 2)) - image.amin(dim=(1, 2))).float()
 
@@ -115,6 +121,15 @@ PSNR_MISTAKES: dict[str, Callable] = {
     ),
     "this is the natural logarithm: take torch.log10": lambda p, t, r: _psnr(p, t, r, log=torch.log),
     "this is the logarithm to the base 2: take torch.log10": lambda p, t, r: _psnr(p, t, r, log=torch.log2),
+    "range / MSE: the range is squared where the MSE is, or the root of the MSE is taken": (
+        lambda p, t, r: _psnr(p, t, r, times=20, power=1)
+    ),
+    "the mean goes over the columns alone: dim=(1, 2) are rows and columns": (
+        lambda p, t, r: _psnr(p, t, r, error=lambda d: d.square().mean(dim=1))
+    ),
+    "the mean goes over images and rows: dim=(1, 2) are rows and columns, dim 0 counts the images": (
+        lambda p, t, r: _psnr(p, t, r, error=lambda d: d.square().mean(dim=(0, 1)))
+    ),
     "the factor 10 is missing: these are bels, not decibels": lambda p, t, r: _psnr(p, t, r, times=1),
     "the sign is turned: range^2 / MSE, not MSE / range^2": lambda p, t, r: _psnr(p, t, r, times=-10),
     "the squared errors are summed: take their mean": (
@@ -146,6 +161,7 @@ PSNR_MISTAKES: dict[str, Callable] = {
         lambda p, t, r: _psnr(p, t, r).masked_fill(_mean_square(p.float() - t.float()) == 0, 0.0)
     ),
     "bytes cannot be negative, so their difference wraps around: write .float() before subtracting": _wrapped,
+    "a byte holds no square above 255: write .float() before subtracting, not after squaring": _squared_in_bytes,
     "the target's own power stands where the range belongs: that is an SNR, not the peak's": _relative,
     "the worst pixel counts alone: take the mean of the squares": (
         lambda p, t, r: _psnr(p, t, r, error=lambda d: d.square().amax(dim=(1, 2)))
@@ -223,12 +239,13 @@ def _factors(
     *,
     twice: tuple[float, float, float] = (2, 2, 1),
     root: Callable = torch.sqrt,
+    top: Callable = lambda mx, my, vx, vy, sx, sy, cov: (mx * my, sx * sy, cov),
     over: Callable = lambda mx, my, vx, vy, sx, sy: (mx**2 + my**2, vx + vy, sx * sy),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The factors with room for the usual slips."""
     sd_x, sd_y = root(var_x), root(var_y)
     below = over(mean_x, mean_y, var_x, var_y, sd_x, sd_y)
-    above = mean_x * mean_y, sd_x * sd_y, cov
+    above = top(mean_x, mean_y, var_x, var_y, sd_x, sd_y, cov)
     parts = zip(twice, above, below, (c1, c2, c3), strict=True)
     brightness, contrast, structure = ((times * up + c) / (down + c) for times, up, down, c in parts)
     return brightness, contrast, structure
@@ -255,6 +272,17 @@ def _added_after(*args) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def _unbracketed(*args) -> tuple[Tensor, Tensor, Tensor]:
+    """Fractions as Python reads them without brackets above the line."""
+    mean_x, mean_y, var_x, var_y, cov, c1, c2, c3 = args
+    product = (var_x * var_y).sqrt()
+    return (
+        2 * mean_x * mean_y + c1 / (mean_x**2 + mean_y**2 + c1),
+        2 * product + c2 / (var_x + var_y + c2),
+        cov + c3 / (product + c3),
+    )
+
+
 SSIM_FACTORS_MISTAKES: dict[str, Callable] = {
     "the order is brightness, contrast, structure": _of_values(lambda b, c, s: (s, c, b)),
     "contrast comes before structure": _of_values(lambda b, c, s: (b, s, c)),
@@ -263,6 +291,13 @@ SSIM_FACTORS_MISTAKES: dict[str, Callable] = {
     "the 2 in the contrast is missing": lambda *a: _factors(*a, twice=(2, 1, 1)),
     "the structure has no 2: (cov + c3) / (sd_x sd_y + c3)": lambda *a: _factors(*a, twice=(2, 2, 2)),
     "the root is missing: a standard deviation is the root of a variance": lambda *a: _factors(*a, root=lambda v: v),
+    "the contrast has the deviations above the line, sd_x sd_y: the root of the variances is missing there": (
+        lambda *a: _factors(*a, top=lambda mx, my, vx, vy, sx, sy, cov: (mx * my, vx * vy, cov))
+    ),
+    "a variance is a square already: the contrast is divided by var_x + var_y + c2": (
+        lambda *a: _factors(*a, over=lambda mx, my, vx, vy, sx, sy: (mx**2 + my**2, vx**2 + vy**2, sx * sy))
+    ),
+    "brackets: each fraction is (… + c) / (… + c), and / comes before +": _unbracketed,
     "the contrast is divided by var_x + var_y + c2, not by the sum of the deviations": (
         lambda *a: _factors(*a, over=lambda mx, my, vx, vy, sx, sy: (mx**2 + my**2, sx + sy, sx * sy))
     ),

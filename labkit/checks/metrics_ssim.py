@@ -153,6 +153,11 @@ def _with_covariance(change: Callable) -> Callable:
     return lambda mx, my, vx, vy, cov, c1, c2: _two_fractions(mx, my, vx, vy, change(cov), c1, c2)
 
 
+def _over_deviations(mx: Tensor, my: Tensor, vx: Tensor, vy: Tensor, cov: Tensor, c1: float, c2: float) -> Tensor:
+    """Deviations in place of variances below the line."""
+    return _two_fractions(mx, my, vx.abs().sqrt(), vy.abs().sqrt(), cov, c1, c2)
+
+
 def _half_brightness(mx: Tensor, my: Tensor, c1: float) -> Tensor:
     return (mx * my + c1) / (mx**2 + my**2 + c1)
 
@@ -201,6 +206,13 @@ SSIM_MISTAKES: dict[str, Callable] = {
     "a variance is E[x^2] - E[x]^2: the square of the mean is not subtracted": (
         lambda p, t, r: _ssim(p, t, r, centred=0.0)
     ),
+    "below the line stand the variances, not the deviations: no root": (
+        lambda p, t, r: _ssim(p, t, r, combine=_over_deviations)
+    ),
+    "E[x]^2 - E[x^2] is turned round: a variance is E[x^2] - E[x]^2": (
+        lambda p, t, r: _ssim(p, t, r, combine=lambda mx, my, vx, vy, *a: _two_fractions(mx, my, -vx, -vy, *a))
+    ),
+    "the range counts once: in the constants, or divided out of the images": lambda p, t, r: _ssim(p / r, t / r, r),
     "the 2 before the covariance is missing": (
         lambda p, t, r: _ssim(p, t, r, combine=_with_covariance(lambda cov: cov / 2))
     ),
@@ -237,6 +249,10 @@ SSIM_MISTAKES: dict[str, Callable] = {
     "a single number comes back: one value an image is wanted, (B,)": lambda p, t, r: _ssim(p, t, r).mean(),
     "the map comes back, a value for each window: take its mean": lambda p, t, r: _ssim(p, t, r, reduce=lambda m: m),
     "this is 1 - SSIM, a loss: the likeness itself is wanted, 1 for equal images": lambda p, t, r: 1 - _ssim(p, t, r),
+    "the mean goes over images and rows: dim=(1, 2) are rows and columns, dim 0 counts the images": (
+        lambda p, t, r: _ssim(p, t, r, reduce=lambda m: m.mean(dim=(0, 1)))
+    ),
+    "an SSIM below 0 is not cut off": lambda p, t, r: _ssim(p, t, r).clamp(min=0),
     "windows of opposite structure are below 0: they are not cut off": (
         lambda p, t, r: _ssim(p, t, r, reduce=lambda m: m.clamp(min=0).mean(dim=(1, 2)))
     ),

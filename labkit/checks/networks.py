@@ -79,6 +79,7 @@ def _block(
     convolve: Callable = lambda x, weight: F.conv2d(x, weight, padding=1),
     over: tuple[int, ...] = (0, 2, 3),
     correction: int = 0,
+    centred: bool = True,
     divide: Callable = lambda centred, variance: centred / (variance + EPS).sqrt(),
     scale: Callable = lambda x, gamma, beta: x * gamma[:, None, None] + beta[:, None, None],
     held: bool = False,
@@ -90,7 +91,7 @@ def _block(
     variance = x.var(over, correction=correction, keepdim=True)
     if held:
         mean, variance = mean.detach(), variance.detach()
-    return last(scale(divide(x - mean, variance), gamma, beta))
+    return last(scale(divide(x - mean if centred else x, variance), gamma, beta))
 
 
 def _relu_first(features: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -116,12 +117,21 @@ def _norm_of_input(features: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor
 DNCNN_BLOCK_MISTAKES: dict[str, Callable] = {
     "the ReLU is missing: what is below 0 becomes 0": lambda *a: _block(*a, last=lambda x: x),
     "the ReLU comes last, after the batch norm": _relu_first,
+    "a ReLU too many, before the batch norm: there is one, at the end": (
+        lambda *a: _block(*a, convolve=lambda x, w: F.conv2d(x, w, padding=1).relu())
+    ),
+    "a ReLU too many, on what comes in: there is one, at the end": (
+        lambda *a: _block(*a, convolve=lambda x, w: F.conv2d(x.relu(), w, padding=1))
+    ),
+    "the mean is not taken off: (y - mean) / root": lambda *a: _block(*a, centred=False),
     "the batch norm is missing between convolution and ReLU": _no_norm,
     "the output of the convolution is normalised, not its input": _norm_of_input,
     "a batch norm has one mean for the whole batch, not one for each image: take dims 0, 2 and 3": (
         lambda *a: _block(*a, over=(2, 3))
     ),
     "each channel has its own mean and deviation: dim 1 is left out": lambda *a: _block(*a, over=(0, 1, 2, 3)),
+    "each image has a mean over its channels here; take dims 0, 2 and 3": lambda *a: _block(*a, over=(1, 2, 3)),
+    "each row has its own mean here; take dims 0, 2 and 3": lambda *a: _block(*a, over=(0, 1, 3)),
     "each pixel has its own mean here; take dims 0, 2 and 3": lambda *a: _block(*a, over=(0, 1)),
     "divide by the number of values, not by one less: var(…, correction=0)": lambda *a: _block(*a, correction=1),
     "divide by the square root of the variance": (
@@ -149,6 +159,9 @@ DNCNN_BLOCK_MISTAKES: dict[str, Callable] = {
     "padding=1 is missing: the image must keep its size": lambda *a: _block(*a, convolve=F.conv2d),
     "outside the image lie zeros, not the mirrored image": (
         lambda *a: _block(*a, convolve=lambda x, w: F.conv2d(F.pad(x, (1,) * 4, mode="reflect"), w))
+    ),
+    "outside the image lie zeros, not its border once more": (
+        lambda *a: _block(*a, convolve=lambda x, w: F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), w))
     ),
     "the kernel is turned over: torch's conv2d uses it as it is": (
         lambda *a: _block(*a, convolve=lambda x, w: F.conv2d(x, w.flip(2, 3), padding=1))

@@ -70,11 +70,13 @@ RESIDUAL_TARGET_MISTAKES: dict[str, Callable] = {
     "this is the clean image: the target is what must be taken away": lambda noisy, clean: clean,
     "this is the noisy image: take the clean one off it": lambda noisy, clean: noisy,
     "noise has a sign: no abs()": lambda noisy, clean: (noisy - clean).abs(),
+    "noise is below 0 as often as above: no clamp to [0, 1]": lambda noisy, clean: (noisy - clean).clamp(0, 1),
     "nothing is squared yet: that is the loss": lambda noisy, clean: (noisy - clean).square(),
     "noise is below 0 as often as above: no clamp on the residual": lambda noisy, clean: (noisy - clean).clamp(min=0),
     "clipping the noisy image breaks the mean of the noise: leave it as it is": (
         lambda noisy, clean: noisy.clamp(0, 1) - clean
     ),
+    "one number a pixel is wanted, not the mean of the noise": lambda noisy, clean: (noisy - clean).mean(),
     "the mean of the noise belongs to it": (
         lambda noisy, clean: (noisy - clean) - (noisy - clean).mean((1, 2, 3), keepdim=True)
     ),
@@ -136,6 +138,8 @@ DENOISED_MISTAKES: dict[str, Callable] = {
         lambda noisy, residual: noisy - (residual - residual.mean((1, 2, 3), keepdim=True))
     ),
     "the image keeps its unit: do not stretch it to [0, 1]": lambda noisy, residual: _stretched(noisy - residual),
+    "a residual has a sign: no abs()": lambda noisy, residual: noisy - residual.abs(),
+    "no clamp: a pixel below 0 stays below 0": lambda noisy, residual: (noisy - residual).clamp(min=0),
     "noise adds here, it does not multiply": lambda noisy, residual: noisy * (1 - residual),
     NO_GRADIENT: without_gradient(reference_denoised),
 }
@@ -194,6 +198,11 @@ def _loss(
     return half * total(distance(residual - target(noisy, clean)))
 
 
+def _sum_squared(each: Tensor) -> Tensor:
+    """The square of each image's sum, mean over the images."""
+    return each.sum((1, 2, 3)).square().mean()
+
+
 RESIDUAL_LOSS_MISTAKES: dict[str, Callable] = {
     "the target is noisy less clean, not the other way round": (
         lambda *a: _loss(*a, target=lambda noisy, clean: clean - noisy)
@@ -201,6 +210,11 @@ RESIDUAL_LOSS_MISTAKES: dict[str, Callable] = {
     "the target is the noise, not the clean image": lambda *a: _loss(*a, target=lambda noisy, clean: clean),
     "the target is the noise, not the noisy image": lambda *a: _loss(*a, target=lambda noisy, clean: noisy),
     "sum over the pixels of an image; the mean is over images only": lambda *a: _loss(*a, total=torch.mean),
+    "sum over the pixels of an image, and keep the half": lambda *a: _loss(*a, total=torch.mean, half=1.0),
+    "square each pixel's difference first, then add up": lambda *a: _loss(*a, distance=lambda d: d, total=_sum_squared),
+    "N is divided out twice: the mean over the images has it": (
+        lambda *a: _loss(*a, total=lambda each: each.sum() / len(each) ** 2)
+    ),
     "divide by the number of images": lambda *a: _loss(*a, total=torch.sum),
     "divide by the number of images, not by the rows of one": (
         lambda *a: _loss(*a, total=lambda each: each.sum() / each.shape[2])

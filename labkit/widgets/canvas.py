@@ -168,4 +168,6 @@ def whole_slider_of(name: str, value: int, last: int, *, low: int = 0) -> ipywid
 
 def choice_of(name: str, options: Sequence[str]) -> ipywidgets.ToggleButtons:
     """Buttons of which one is pressed, with a name before them as a slider has it."""
-    return ipywidgets.ToggleButtons(options=options, description=name, style={"description_width": "9em"})
+    row = ipywidgets.Layout(display="flex", flex_flow="row wrap", width="auto")  # by itself the name stands above
+    style = {"description_width": "9em", "button_width": "auto"}
+    return ipywidgets.ToggleButtons(options=options, description=name, style=style, layout=row)

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from labkit.denoising.metrics import psnr
 from labkit.plotting import COLORS, show_image
-from labkit.widgets.canvas import PICTURE_HEIGHT, Canvas, new_figure, slider_of, whole_slider_of, words_and_picture
+from labkit.widgets.canvas import (
+    PICTURE_HEIGHT,
+    Canvas,
+    choice_of,
+    new_figure,
+    slider_of,
+    whole_slider_of,
+    words_and_picture,
+)
 
 GREY_LEVELS = 255  # sigma is said in these, as in the papers
 LOUDEST = 75
@@ -23,7 +31,7 @@ Denoiser = nn.Module | Callable[..., Tensor]
 def denoise_demo(
     clean: Tensor, denoisers: Mapping[str, Denoiser], *, sigma: float = 25 / GREY_LEVELS, seed: int = 0
 ) -> ipywidgets.VBox:
-    """Sliders for the noise, the denoiser and a wipe over the image, beside the difference image; notebook 11.
+    """Sliders for the noise and a wipe, buttons for the denoiser, beside the difference image; notebook 11.
 
     Left of the orange line the image is noisy, right of it denoised. The second picture is denoised less clean: grey
     is right, and whatever anatomy shows in it has been taken away with the noise (or invented).
@@ -35,7 +43,7 @@ def denoise_demo(
         seed: of the noise.
 
     Returns:
-        A box of five widgets: sliders for noise (of 255), denoiser and wipe, a line of words, the picture.
+        A box of five widgets: noise (of 255), denoiser, wipe, a line of words, the picture.
 
     Raises:
         ValueError: there is no denoiser, clean is not one grey image, or sigma is not from 1 to 75 of 255.
@@ -53,12 +61,7 @@ def denoise_demo(
     canvas, (wiped, line, difference) = _scene(image)
 
     noise_slider = whole_slider_of("noise σ (of 255)", level, LOUDEST, low=1)
-    names = ipywidgets.SelectionSlider(
-        options=list(denoisers),
-        description="denoiser",
-        style={"description_width": "9em"},
-        layout={"width": "32em"},
-    )
+    names = choice_of("denoiser", list(denoisers))  # buttons: all names are in sight
     wipe = slider_of("wipe", 0.5)
     words, picture = words_and_picture("the image, noisy left of the line and denoised right of it; the difference")
     shown: dict[str, Tensor] = {}

@@ -46,7 +46,7 @@ def distortions_demo(image: Tensor, *, mse: float = 0.003, seed: int = 0) -> ipy
         step=0.05,
         description="mean squared error",
         readout_format=".4f",
-        style={"description_width": "9em"},
+        style={"description_width": "11em"},
         layout={"width": "32em"},
     )
     words, picture = words_and_picture("the image with six kinds of damage of one size")

@@ -1,5 +1,7 @@
 """The dose of a scan, live; notebook 13."""
 
+import math
+
 import ipywidgets
 import torch
 from matplotlib.patches import Circle
@@ -12,6 +14,7 @@ from labkit.plotting import COLORS, show_image
 from labkit.widgets.canvas import DOTS_PER_INCH, PICTURE_HEIGHT, Canvas, choice_of, new_figure, words_and_picture
 
 LOWEST, HIGHEST = 3.0, 6.5  # powers of ten: starved rays, and noise below the texture of tissue
+STEP = math.log10(2) / 2  # of the slider: two steps halve the dose, so half and a quarter can be set
 
 
 def dose_demo(
@@ -26,8 +29,9 @@ def dose_demo(
 ) -> ipywidgets.VBox:
     """A slider for the photons a ray: the scan without noise beside the scan at this dose; notebook 13.
 
-    The body is projected once. A slider then counts photons and reconstructs; the same random numbers come again, so
-    only the dose changes. An orange circle marks where the standard deviation is read.
+    The body is projected once. A slider, of which two steps halve the dose, then counts photons and reconstructs; the
+    same random numbers come again, so only the dose changes. An orange circle marks where the standard deviation is
+    read.
 
     Args:
         body: (size, size) slice in HU, air outside the circle.
@@ -74,11 +78,11 @@ def dose_demo(
 
     slider = ipywidgets.FloatLogSlider(
         value=photons,
-        min=LOWEST,
+        min=math.log10(photons) - STEP * math.floor((math.log10(photons) - LOWEST) / STEP + 1e-6),
         max=HIGHEST,
-        step=0.1,
+        step=STEP,
         description="photons a ray",
-        readout_format=".2g",
+        readout_format=",.0f",
         style={"description_width": "9em"},
         layout={"width": "32em"},
     )

@@ -35,7 +35,7 @@ def slice_walk_demo(image: Tensor, walk: Walk, *, height: float, spacing: float)
         raise ValueError(f"walk must have steps on rows below {len(image)}, got {walk.path[:4]}; walk on this image")
     figure = new_figure(10, 4.6)
     body, fine, coarse, bars = _axes(figure, image, height / spacing)
-    (here,) = body.plot([0, image.shape[1]], [0, 0], color=PREDICTION, lw=3)
+    (here,) = body.plot([0, image.shape[1]], [0, 0], "--", color=PREDICTION, lw=3)  # dashed, as all that is predicted
     views = Views(image[None])
     pictures = [ax.imshow(np.zeros((32, 32)), cmap="gray", vmin=0, vmax=255) for ax in (fine, coarse)]
     high = max(0.1, *(abs(value) for pair in walk.values for value in pair))
@@ -60,7 +60,7 @@ def slice_walk_demo(image: Tensor, walk: Walk, *, height: float, spacing: float)
 
     slider.observe(redraw, names="value")
     redraw()
-    meaning = {"the slice": (TRUTH, "solid"), "the agent, and the action it takes": (PREDICTION, "solid")}
+    meaning = {"the slice": (TRUTH, "solid"), "the agent, and the action it takes": (PREDICTION, "dashed")}
     return ipywidgets.VBox([slider, words, picture, legend(meaning)])
 
 

@@ -22,6 +22,7 @@ from labkit.widgets.canvas import (
 )
 
 NEAR = 2.0  # slices: a candidate this near to a slice is shown on it
+MOST = 10  # false positives a scan on the axis; beyond, an arrow stands at its end
 HALF = 8.0  # pixels: half the side of a candidate's square
 
 
@@ -95,9 +96,9 @@ class _Panel:
         self.marks = new_boxes(left, PREDICTION, width=2)
         lines = {name: (curve.false_positives, curve.sensitivity) for name, curve in curves.items()}
         plot_curves(lines, xlabel="false positives a scan", ylabel="sensitivity", ax=right)
-        right.set(ylim=(0, 1.02), xlim=(0, 10))
+        right.set(ylim=(0, 1.02), xlim=(0, MOST))
         self.canvas = Canvas(figure)
-        (self.point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=13)
+        (self.point,) = right.plot([], [], "o", color=PREDICTION, mec="black", ms=13, clip_on=False)
 
     def show(self, z: int, marks: Tensor, name: str, threshold: float) -> str:
         """Put everything in its place; the line of words."""
@@ -109,7 +110,8 @@ class _Panel:
         curve = self.curves[name]
         at = int((curve.thresholds >= threshold).sum()) - 1  # the first point, at infinity, always counts
         alarms, sensitivity = curve.false_positives[at], curve.sensitivity[at]
-        self.point.set_data([min(alarms, 10)], [sensitivity])
+        self.point.set_data([min(alarms, MOST)], [sensitivity])
+        self.point.set_marker(">" if alarms > MOST else "o")  # an arrow: it lies farther right
         return (
             f"sensitivity <b>{sensitivity:.2f}</b> at <b>{alarms:.2f}</b> false positives a scan; "
             f"{len(marks)} mark{'' if len(marks) == 1 else 's'} on this slice"

@@ -27,7 +27,7 @@ from labkit.widgets.canvas import (
 
 WINDOWS = {"soft tissue": SOFT_TISSUE, "lungs": (-1000.0, 200.0)}  # HU, black and white
 LETTERS = "xyz"
-HEIGHT, TITLE, GAP = 4.0, 0.45, 0.12  # inches of the panels, over and between them
+HEIGHT, TITLE, GAP = 2.6, 0.4, 0.08  # inches of the panels, over and between them: no wider than a projector shows
 
 
 def volume_demo(
@@ -116,7 +116,7 @@ class _Plane:
             origin="lower" if up else "upper",
         )
         self.image.set_animated(True)
-        self.truths, self.found = new_boxes(ax, TRUTH, width=2.5), new_boxes(ax, PREDICTION, width=2.5)
+        self.truths, self.found = new_boxes(ax, TRUTH, width=2), new_boxes(ax, PREDICTION, width=2)
         self.lines = [ax.axvline(0, color="0.8", lw=0.8), ax.axhline(0, color="0.8", lw=0.8)]
         self.names: list[Text] = []
         for artist in (self.truths, self.found, *self.lines):
@@ -166,7 +166,7 @@ def _panels(shape: Sequence[int], steps: Sequence[float]) -> tuple[Figure, list[
         width, height = sizes[right] * scale, sizes[down] * scale
         ax = figure.add_axes((left / total, 0.02, width / total, height / (HEIGHT + TITLE)))
         ax.set_axis_off()
-        ax.set_title(name, fontsize=12)
+        ax.set_title(name, fontsize=13)
         axes.append(ax)
         left += width + GAP
     return figure, axes

@@ -75,6 +75,12 @@ def test_clamping_in_place_is_told(message_of):
     assert "changed its arguments in place" in told
 
 
+def test_counts_that_are_rounded_are_met(message_of):
+    told = message_of(checks.line_integrals, lambda counts, photons: -torch.log(counts.round().clamp(min=1) / photons))
+    assert told.startswith("✗ line_integrals: no ray of the scan is free")
+    assert "likely: counts are not whole" in told
+
+
 def test_a_penalty_without_a_graph_has_the_right_value_and_is_refused_by_its_gradient(message_of):
     def forgotten(critic, real, fake, epsilon, weight):
         return low_dose_ct_loss._loss(critic, real, fake, epsilon, weight, graph=False)

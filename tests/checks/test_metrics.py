@@ -101,8 +101,17 @@ def test_bytes_that_wrap_are_met(message_of):
         return 10 * torch.log10(data_range**2 / (pred - target).float().square().mean(dim=(1, 2)))
 
     told = message_of(checks.psnr, wraps)
-    assert told.startswith("✗ psnr: bytes: 10 - 20")
+    assert told.startswith("✗ psnr: bytes: 10 - 50")
     assert "likely: bytes cannot be negative" in told
+
+
+def test_bytes_that_wrap_when_they_are_squared_are_met(message_of):
+    def wraps(pred, target, data_range):
+        return 10 * torch.log10(data_range**2 / (pred - target).square().float().mean(dim=(1, 2)))
+
+    told = message_of(checks.psnr, wraps)
+    assert told.startswith("✗ psnr: bytes: 10 - 50")
+    assert "likely: a byte holds no square above 255" in told
 
 
 def test_a_function_for_one_image_is_met_with_two(message_of):

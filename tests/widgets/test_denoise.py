@@ -1,4 +1,4 @@
-"""The denoising demo: its sliders are moved and the picture is looked at."""
+"""The denoising demo: its sliders are moved, its buttons pressed, and the picture is looked at."""
 
 import io
 import re

@@ -48,6 +48,13 @@ def test_a_quarter_of_the_dose_is_twice_the_noise():
     assert sd_of(widget) == pytest.approx(2 * before, rel=0.1, abs=1)
 
 
+def test_half_and_a_quarter_of_the_dose_can_be_set():
+    slider = demo().children[0]
+    steps = (np.log10([4e5, 2e5, 1e5]) - slider.min) / slider.step
+    assert steps == pytest.approx(np.round(steps), abs=1e-6)
+    assert 10**slider.min >= 1000
+
+
 def test_the_left_half_stays_and_the_right_half_changes():
     widget = demo()
     first = pixels(widget)

@@ -95,3 +95,11 @@ def test_bad_input_is_named():
         stages_demo(torch.zeros(5, 8, 8), {"stage 1": ONE}, {}, truths=BOX)
     with pytest.raises(ValueError, match=r"volume must be \(Z, Y, X\), got \(8, 8\)"):
         stages_demo(torch.zeros(8, 8), {"stage 1": ONE}, {"stage 1": CURVES["stage 1"]}, truths=BOX)
+
+
+def test_a_point_beyond_the_axis_is_an_arrow_at_its_end():
+    many = {"stage 1": froc_curve([FrocMarks(np.array([0.8]), np.linspace(0.5, 0.7, 40))])}
+    widget = stages_demo(torch.full((16, 80, 120), -850.0), {"stage 1": ONE}, many, truths=BOX, threshold=0.0)
+    assert numbers(widget) == [1.0, 40.0]
+    picture = pixels(widget)
+    assert (abs(picture[:, -40:] - ORANGE).max(axis=2) < 40).any()  # not cut off at the edge of the chart
