@@ -139,6 +139,9 @@ RPN_HEAD_MISTAKES: dict[str, Callable] = {
     "the four deltas are taken apart: the 4 K channels are four for the first anchor, then four for the next": (
         lambda *a: _head(*a, four=lambda rows, count: rows.unflatten(3, (4, -1)).transpose(3, 4).reshape(count, -1, 4))
     ),
+    "the channels are parted before they come last: permute(0, 2, 3, 1) first, then reshape to (B, h w K, 4)": (
+        lambda *a: _head(*a, order_deltas=lambda x: x, four=lambda x, count: x.reshape(count, 4, -1).transpose(1, 2))
+    ),
     "the deltas are not parted: reshape them to (B, h w K, 4)": (
         lambda *a: _head(*a, four=lambda rows, count: rows.reshape(count, -1))
     ),
