@@ -17,7 +17,7 @@ def rpn_head(student: Callable) -> Callable:
 
     Example:
         >>> rpn_head(lambda *args: _head(*args, between=lambda hidden: hidden)).__name__
-        ✗ rpn_head: one cell, one anchor
+        ✗ rpn_head: two cells, -1 and 2; the layers multiply by 1, by 1, and by 10 20 30 40: the ReLU makes 0 of the -1
         ...
           likely: the ReLU after the 3x3 convolution is missing
         ...
