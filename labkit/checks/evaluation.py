@@ -154,6 +154,12 @@ AVERAGE_PRECISION_MISTAKES: dict[str, Callable] = {
     "among equal scores the earlier one comes first: descending=True, stable=True; a flip turns ties round": (
         lambda s, h, n: _area(s, h, n, order=s.flip(0).argsort(descending=True, stable=True).neg() + len(s) - 1)
     ),
+    "the envelope stands the wrong way round: turn it back after cummax, .flip(0)": (
+        lambda s, h, n: _area(s, h, n, smooth=lambda p: _envelope(p).flip(0))
+    ),
+    "the area is divided by the number of detections: divide by num_truths": (
+        lambda s, h, n: _area(s, h, n, truths=len(s)) if n and len(s) else (0.0 if n else float("nan"))
+    ),
     "this is the 11-point mean of VOC 2007; the exercise asks for the area": lambda s, h, n: _at_levels(
         s, h, n, steps=10
     ),
@@ -284,6 +290,12 @@ FROC_MISTAKES: dict[str, Callable] = {
     ),
     "these are false positives in all: divide by num_images": lambda s, t, n, i: _froc(s, t, n, 1),
     "the sensitivity is divided by the number of images: divide by num_truths": lambda s, t, n, i: _froc(s, t, i, i),
+    "the sensitivity is divided by num_images: divide by num_truths": (
+        lambda s, t, n, i: _froc(s, t, i if n else n, i)
+    ),
+    "marks with exactly this score are shown alone: those above it are shown too, scores >= threshold": (
+        lambda s, t, n, i: _froc(s, t, n, i, shows=torch.eq)
+    ),
     "truth 0 is a truth: a false mark has -1, so ask for truth >= 0": (
         lambda s, t, n, i: _froc(
             s, t, n, i, found=lambda x: len(x[x > 0].unique()), alarms=lambda x: int((x <= 0).sum())

@@ -190,6 +190,18 @@ DETECTIONS_MISTAKES: dict[str, Callable] = {
     "every class has a box of its own: deltas[:, label], not those of background": (
         lambda *a: _detections(*a, own=lambda d: d[:, :1].expand_as(d))
     ),
+    "the deltas of the class before are taken: after background is cut off, column 0 is class 1": (
+        lambda *a: _detections(*a, own=lambda d: d.roll(1, dims=1))
+    ),
+    "the spread is 0.1 0.1 for the shifts and 0.2 0.2 for the sizes; these are exchanged": (
+        lambda *a: _detections(*a, spread=(*DELTA_SPREAD[2:], *DELTA_SPREAD[:2]))
+    ),
+    "the answer of the suppression is not used: index boxes, labels and scores with it": (
+        lambda *a: _detections(*a, suppress=lambda b, s, labels, t: torch.arange(len(s), device=s.device))
+    ),
+    "boxes are suppressed before they are clipped, and none is dropped after: clip, drop, suppress": (
+        lambda *a: ((f := _detections(*a, clip=lambda b, _: b)), (ops.clip_boxes_to_image(f[0], a[3]), *f[1:]))[1]
+    ),
     "every class has a box of its own: these are those of class 1": (
         lambda *a: _detections(*a, own=lambda d: d[:, 1:2].expand_as(d))
     ),

@@ -133,5 +133,11 @@ MULTI_TASK_LOSS_MISTAKES: dict[str, Callable] = {
     "the classes' loss is a mean over all proposals": _summed,
     "background is a class, too: the classes' loss counts all proposals": _foreground_classes,
     "the classes' loss comes first, then that of the boxes": lambda *a: _loss(*a)[::-1],
+    "the boxes' loss carries no gradient: .item(), .detach() and float() cut the graph": (
+        lambda *a: (_loss(*a)[0], _loss(*a)[1].detach())
+    ),
+    "the classes' loss carries no gradient: .item(), .detach() and float() cut the graph": (
+        lambda *a: (_loss(*a)[0].detach(), _loss(*a)[1])
+    ),
     NO_GRADIENT: without_gradient(reference_multi_task_loss),
 }

@@ -99,6 +99,13 @@ ANCHORS_MISTAKES: dict[str, Callable] = {
         lambda f, t, s, r: _grid(f, t, _cell(s, r) // 2 * 2)
     ),
     "nothing is rounded": lambda f, t, s, r: reference_anchors(f, t, s, r).round(),
+    "one anchor is missing for each size but the last: does the append stand in the innermost loop?": (
+        lambda f, t, s, r: _grid(f, t, _cell(s[-1:], r))
+    ),
+    "y comes before x in each row: give x1 y1 x2 y2": lambda f, t, s, r: reference_anchors(f, t, s, r)[:, [1, 0, 3, 2]],
+    "the last row of cells is missing: range(n) stops before n already": (
+        lambda f, t, s, r: reference_anchors((max(f[0] - 1, 0), f[1]), t, s, r)
+    ),
     "nothing is clipped: anchors may reach over the left and upper edge": (
         lambda f, t, s, r: reference_anchors(f, t, s, r).clamp(min=0)
     ),
@@ -202,6 +209,7 @@ def _match(
     rescue: str = "all",
     touch: bool = True,
     to_own_box: bool = False,
+    late: bool = False,
     background: int = -1,
     ignored: int = -2,
 ) -> Tensor:
@@ -215,12 +223,12 @@ def _match(
     positive = reaches(best_iou, positive_iou)
     matches[positive] = best_box[positive]
     for n in range(len(boxes)):
-        best = (iou[n] == iou[n].max()) & ((iou[n] > 0) | (not touch))
+        best = (iou[n] == (iou if rescue == "one" else iou[n]).max()) & ((iou[n] > 0) | (not touch))
         if rescue == "first":
             best = best & (torch.arange(len(best), device=best.device) == best.float().argmax())
         if rescue:
             matches[best] = n if to_own_box else best_box[best]
-    return matches
+    return torch.where(below(best_iou, negative_iou), background, matches) if late else matches
 
 
 def _by_box(anchors: Tensor, boxes: Tensor, positive_iou: float, negative_iou: float) -> Tensor:
@@ -250,6 +258,12 @@ MATCH_ANCHORS_MISTAKES: dict[str, Callable] = {
     "an IoU equal to positive_iou is an object: use >=": lambda a, b, p, n: _match(a, b, p, n, reaches=torch.gt),
     "an IoU equal to negative_iou is ignored, not background: use <": (
         lambda a, b, p, n: _match(a, b, p, n, below=torch.le)
+    ),
+    "background is set after the best anchors, and takes them back: the best anchor of a box comes last": (
+        lambda a, b, p, n: _match(a, b, p, n, late=True)
+    ),
+    "only the best anchor of all is taken: every box has a best one, iou.max(dim=1)": (
+        lambda a, b, p, n: _match(a, b, p, n, rescue="one")
     ),
     "background and ignored are exchanged: background is -1, ignored is -2": (
         lambda a, b, p, n: _match(a, b, p, n, background=-2, ignored=-1)

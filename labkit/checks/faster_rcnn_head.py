@@ -17,7 +17,7 @@ def rpn_head(student: Callable) -> Callable:
 
     Example:
         >>> rpn_head(lambda *args: _head(*args, between=lambda hidden: hidden)).__name__
-        ✗ rpn_head: one cell, one anchor
+        ✗ rpn_head: two cells, -1 and 2; the layers multiply by 1, by 1, and by 10 20 30 40: the ReLU makes 0 of the -1
         ...
           likely: the ReLU after the 3x3 convolution is missing
         ...
@@ -138,6 +138,9 @@ RPN_HEAD_MISTAKES: dict[str, Callable] = {
     ),
     "the four deltas are taken apart: the 4 K channels are four for the first anchor, then four for the next": (
         lambda *a: _head(*a, four=lambda rows, count: rows.unflatten(3, (4, -1)).transpose(3, 4).reshape(count, -1, 4))
+    ),
+    "the channels are parted before they come last: permute(0, 2, 3, 1) first, then reshape to (B, h w K, 4)": (
+        lambda *a: _head(*a, order_deltas=lambda x: x, four=lambda x, count: x.reshape(count, 4, -1).transpose(1, 2))
     ),
     "the deltas are not parted: reshape them to (B, h w K, 4)": (
         lambda *a: _head(*a, four=lambda rows, count: rows.reshape(count, -1))

@@ -183,5 +183,17 @@ RPN_LOSS_MISTAKES: dict[str, Callable] = {
         lambda *a: _loss(*a, rows=lambda m: torch.arange(len(m), device=m.device) % max(len(a[3]), 1))
     ),
     "the objectness comes first, then the box loss": lambda *a: _loss(*a)[::-1],
+    "the box loss carries no gradient: .item(), .detach() and float() cut the graph": (
+        lambda *a: (_loss(*a)[0], _loss(*a)[1].detach())
+    ),
+    "the objectness carries no gradient: .item(), .detach() and float() cut the graph": (
+        lambda *a: (_loss(*a)[0].detach(), _loss(*a)[1])
+    ),
+    "the anchors are taken by the match, which names a box: anchors[matches >= 0]": (
+        lambda z, d, anchors, b, m: _loss(z, d, anchors[m.clamp(min=0)], b, m)
+    ),
+    "the first deltas are taken: those of the objects are wanted, deltas[matches >= 0]": (
+        lambda z, d, a, b, m: _loss(z, d[(m >= 0).long().cumsum(0).sub(1).clamp(min=0)], a, b, m)
+    ),
     NO_GRADIENT: without_gradient(reference_rpn_loss),
 }

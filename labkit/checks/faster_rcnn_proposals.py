@@ -148,6 +148,13 @@ def _untranslated(logits: Tensor, deltas: Tensor, anchors: Tensor, *rest) -> Ten
     return reference_rpn_proposals(logits[rows], deltas[rows], anchors[: len(rows)], *rest)
 
 
+def _unsorted_scores(logits, deltas, anchors, image_size, before, after, iou_threshold) -> Tensor:
+    rows = logits.argsort(descending=True)[:before]
+    boxes = ops.clip_boxes_to_image(decode_boxes(deltas[rows], anchors[rows]), image_size)
+    whole = _some_area(boxes, image_size)
+    return boxes[whole][ops.nms(boxes[whole], logits[: len(rows)][whole], iou_threshold)][:after]
+
+
 def _cut_first(logits, deltas, anchors, image_size, before, after, iou_threshold) -> Tensor:
     return _proposals(logits, deltas, anchors, image_size, min(before, after), after, iou_threshold)
 
@@ -223,6 +230,10 @@ RPN_PROPOSALS_MISTAKES: dict[str, Callable] = {
     "`before` is not used: only the best `before` anchors become boxes": (
         lambda *a: _proposals(*a, best=lambda logits, before: logits.argsort(descending=True))
     ),
+    "one anchor too many is taken: [:before] holds `before` of them": (
+        lambda *a: _proposals(*a, best=lambda logits, before: logits.argsort(descending=True)[: before + 1])
+    ),
+    "the scores are not sorted with the boxes: the suppression needs logits[rows]": _unsorted_scores,
     "`after` is not used: at most `after` boxes come out": lambda *a: _proposals(*a, first=lambda rows, after: rows),
     "`after` is cut before boxes are dropped: suppress first": _cut_first,
     "`after` is cut before boxes are dropped by their overlap: suppress first, then cut": (

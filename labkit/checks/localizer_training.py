@@ -120,6 +120,9 @@ SMOOTH_L1_LOSS_MISTAKES: dict[str, Callable] = {
     "this is Huber's loss with delta = beta, which is beta times smooth L1: divide it by beta": lambda p, w, b: (
         F.huber_loss(p, w, delta=b)
     ),
+    "this sums the four numbers of a region; take the mean over all": (
+        lambda p, w, b: _smooth(p, w, b, reduce=lambda values: values.sum(dim=1).mean())
+    ),
     "take the mean over all numbers, not the sum": lambda p, w, b: _smooth(p, w, b, reduce=torch.sum),
     "beta is fixed at 1 here; use the argument": lambda p, w, b: _smooth(p, w, 1.0),
     NO_GRADIENT: without_gradient(reference_smooth_l1),

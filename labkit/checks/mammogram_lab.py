@@ -105,6 +105,9 @@ ANCHOR_SIZES_MISTAKES: dict[str, Callable] = {
     "widths and heights have quantiles of their own here: take the size of each box first, then the quantile": (
         lambda b, n: (_sizes(b, n, size=lambda w, h: w) * _sizes(b, n, size=lambda w, h: h)).sqrt()
     ),
+    "this is the diagonal: an anchor of size s has the area s * s, so take sqrt(width * height)": (
+        lambda b, n: _sizes(b, n, size=torch.hypot)
+    ),
     "x2 and y2 are corners: the width is x2 - x1, the height y2 - y1": (
         lambda b, n: _sizes(torch.cat([0 * b[:, :2], b[:, 2:]], dim=1), n)
     ),
@@ -255,6 +258,9 @@ BREAST_SCORES_MISTAKES: dict[str, Callable] = {
     "the films of a breast are added up: take their mean": lambda d, p, n: _scores(d, p, n, of_patient=torch.sum),
     "the mean of a film's detections is taken: a film scores its best one": (
         lambda d, p, n: _scores(d, p, n, best=torch.mean)
+    ),
+    "the detections of a film are added up: a film scores its best one": (
+        lambda d, p, n: _scores(d, p, n, best=torch.sum)
     ),
     "all detections of a patient are averaged: first the best of each film, then the mean over films": _all_detections,
     "the first detection of a film is taken: they need not be sorted, take the best": (

@@ -111,6 +111,14 @@ def _last_of_equals(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tens
     return _greedy(boxes, scores, iou_threshold, order=scores.argsort(stable=True).flip(0))
 
 
+def _last_forgotten(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    order, keep = scores.argsort(descending=True, stable=True), scores.new_zeros(0, dtype=torch.int64)
+    while len(order) > 1:
+        keep = torch.cat([keep, order[:1]])
+        order = order[1:][ops.box_iou(boxes[order[:1]], boxes[order[1:]])[0] <= iou_threshold]
+    return keep
+
+
 def _over_smaller(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     iou, area1, area2 = ops.box_iou(boxes1, boxes2), ops.box_area(boxes1)[:, None], ops.box_area(boxes2)[None]
     inter = iou / (1 + iou) * (area1 + area2)
@@ -143,6 +151,7 @@ NMS_MISTAKES: dict[str, Callable] = {
     "the scores came back: give the rows of `boxes` back": lambda b, s, t: s[ops.nms(b, s, t)],
     "boxes that touch at all are dropped: compare the IoU with iou_threshold": lambda b, s, t: _greedy(b, s, 0.0),
     "a threshold is written into the function: use the argument": lambda b, s, t: _greedy(b, s, 0.5),
+    "the last box is never looked at: go on as long as one is left": _last_forgotten,
     "the overlap is divided by the smaller box: divide by the union (IoU)": (
         lambda b, s, t: _greedy(b, s, t, overlap=_over_smaller)
     ),
@@ -259,6 +268,21 @@ CLASS_NMS_MISTAKES: dict[str, Callable] = {
     ),
     "boxes that reach below 0 meet those of another class: move by more than boxes.max() - boxes.min()": _moved,
     "among equal scores the lower row comes first, whatever its class: sort the joined rows by number before": _joined,
+    "class 0 is left out: take every label there is, labels.unique()": (
+        lambda b, s, c, t: (keep := reference_class_nms(b, s, c, t))[c[keep] > 0]
+    ),
+    "class 0 and the last class are left out: take every label there is, labels.unique()": (
+        lambda b, s, c, t: (keep := _without_last_class(b, s, c, t))[c[keep] > 0]
+    ),
+    "only the first class is looked at: does the loop end too early?": (
+        lambda b, s, c, t: (keep := reference_class_nms(b, s, c, t))[c[keep] == (c.min() if len(c) else 0)]
+    ),
+    "these are places among the kept rows: index the rows with the order": (
+        lambda b, s, c, t: s[reference_class_nms(b, s, c, t).sort().values].argsort(descending=True, stable=True)
+    ),
+    "a mask came back: give row numbers back, best first": (
+        lambda b, s, c, t: torch.zeros_like(c, dtype=torch.bool).index_fill(0, reference_class_nms(b, s, c, t), True)
+    ),
     "the kept rows are sorted by number: give them back best score first": (
         lambda b, s, c, t: reference_class_nms(b, s, c, t).sort().values
     ),

@@ -163,6 +163,12 @@ CROP_AND_RESIZE_MISTAKES: dict[str, Callable] = {
     "align_corners=False, and W in place of W - 1: a pixel's middle lies at + 0.5": (
         lambda i, b, s, c: _crop(i, b, s, c, corners=True, scale=lambda height, width: (height - 1, width - 1))
     ),
+    "-1 is missing: grid_sample counts from -1 to 1, 2 * x / W - 1": (
+        lambda i, b, s, c: _crop(i, b + b.new_tensor([i.shape[2], i.shape[1]] * 2) / 2, s, c)
+    ),
+    "the context stands on both sides: the box takes size - 2 * context pixels, not size - context": (
+        lambda i, b, s, c: _crop(i, b, s, c, inner=lambda size, context: size - context)
+    ),
     "the context is added: subtract it, for the first samples lie outside the box": (
         lambda i, b, s, c: _crop(i, b, s, c, offset=0.5 + 2 * c)
     ),

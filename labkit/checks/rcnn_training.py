@@ -98,6 +98,9 @@ HARD_NEGATIVES_MISTAKES: dict[str, Callable] = {
     ),
     "these are the rows of the class: the negatives are the background": lambda s, b, c, n: _hard(s, ~b, c, n),
     "far on the right side is easy: above -1 is hard, not below": (lambda s, b, c, n: _hard(s, b, c, n, over=torch.lt)),
+    "above -1 is hard, however high: no abs(), a large positive score is the hardest": (
+        lambda s, b, c, n: _hard(s, b & (s < 1), c, n)
+    ),
     "there are too many: at most count": lambda s, b, c, n: _hard(s, b, c, len(s)),
 }
 
@@ -147,6 +150,8 @@ def _ridge(
     costs = torch.full((rows.shape[1],), float(cost(penalty, len(rows))), dtype=dtype, device=rows.device)
     if bias in ("free", "first"):
         costs[0 if bias == "first" else -1] = 0
+    if bias == "wrong row":
+        costs[0] = 0
     weights = torch.linalg.solve(rows.T @ rows + costs.diag(), rows.T @ targets.to(dtype))
     return weights.to(features.dtype)
 
@@ -169,6 +174,15 @@ RIDGE_MISTAKES: dict[str, Callable] = {
     ),
     "the penalty stands against the sum of the squared errors: do not divide it by the number of rows": (
         lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty / n)
+    ),
+    "the penalty is subtracted: add it, rows.T @ rows + penalty * E": (
+        lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: -penalty)
+    ),
+    "the penalty enters as it is, without a root": (
+        lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty**0.5)
+    ),
+    "the first feature has no penalty: the bias has none, the last row": (
+        lambda x, y, p: _ridge(x, y, p, bias="wrong row")
     ),
     "the penalty enters once, not squared": lambda x, y, p: _ridge(x, y, p, cost=lambda penalty, n: penalty**2),
     "single precision is too coarse for rows.T @ rows: compute with .double(), and give float32 back": (

@@ -160,6 +160,10 @@ HARD_WINDOWS_MISTAKES: dict[str, Callable] = {
         lambda *a: _windows(*a, corner=lambda row, column, stride: _around(row, column, stride, a[2]))
     ),
     "height and width of the window are exchanged": lambda *a: _windows(a[0], a[1], a[2][::-1], *a[3:]),
+    "the best are taken, and the highest of them comes last: sort descending, then take the first `most`": (
+        lambda *a: _windows(*a).flip(0)
+    ),
+    "the last window is missing: does a loop or a slice stop one early?": lambda *a: _windows(*a)[:-1],
     "the lowest come first: sort descending": lambda *a: _windows(*a, order=lambda values: values.argsort()),
     "the places stand in reading order: give the highest margin first": (
         lambda *a: _windows(*a, order=lambda values: torch.arange(len(values)))

@@ -65,6 +65,12 @@ def _swapped(image: Tensor, box: Tensor) -> Tensor:
     return image[x1:x2, y1:y2]
 
 
+def _swapped_within(image: Tensor, box: Tensor) -> Tensor:
+    height, width = image.shape
+    x1, y1, x2, y2 = torch.minimum(box.clamp(min=0), box.new_tensor([width, height] * 2)).long().tolist()
+    return image[x1:x2, y1:y2]
+
+
 def _corner_and_size(image: Tensor, box: Tensor) -> Tensor:
     x1, y1, width, height = box.clamp(min=0).long().tolist()
     return image[y1 : y1 + height, x1 : x1 + width]
@@ -97,6 +103,7 @@ def _moved_in(image: Tensor, box: Tensor) -> Tensor:
 
 CROP_MISTAKES: dict[str, Callable] = {
     "x and y are exchanged: an image is indexed [row, column], which is [y, x]": _swapped,
+    "x and y are exchanged, though clamped well: an image is indexed [row, column], which is [y, x]": (_swapped_within),
     "the crop is turned on its side: rows come first": lambda i, b: reference_crop(i, b).T,
     "x2 and y2 are exclusive, as in a Python slice: no + 1": lambda i, b: _slice(i, b.clamp(min=0), plus=1),
     "x2 and y2 are exclusive already, as in a Python slice: no - 1": lambda i, b: _slice(i, b.clamp(min=0), plus=-1),

@@ -9,7 +9,7 @@ from torchvision import ops
 
 from labkit import checks
 from labkit.checks import fast_rcnn as subject
-from labkit.checks import fast_rcnn_loss
+from labkit.checks import fast_rcnn_align, fast_rcnn_loss
 from labkit.detection.boxes import decode_boxes
 from labkit.detection.roi_head import _decode_classes, select_detections
 
@@ -37,7 +37,7 @@ def pool_with_ops(features, boxes, size, stride):
 
 
 def align_by_loops(features, boxes, size, stride):
-    return subject._align(features, boxes, size, stride)
+    return fast_rcnn_align._align(features, boxes, size, stride)
 
 
 def align_with_grid_sample(features, boxes, size, stride):
@@ -150,7 +150,7 @@ def clamped_to_the_size(features, boxes, size, stride):
         lower = (1 - x + left) * features[:, bottom, left] + (x - left) * features[:, bottom, right]
         return (1 - y + top) * upper + (y - top) * lower
 
-    return subject._align(features, boxes, size, stride, look=look)
+    return fast_rcnn_align._align(features, boxes, size, stride, look=look)
 
 
 def test_places_clamped_to_the_size_of_the_map_are_refused_and_named(message_of):
@@ -173,7 +173,7 @@ def loss_as_numbers(*args):
     ("check", "wrong"),
     [
         (checks.roi_pool, pool_to_numbers),
-        (checks.roi_align, lambda *args: subject.reference_roi_align(*args).detach()),
+        (checks.roi_align, lambda *args: fast_rcnn_align.reference_roi_align(*args).detach()),
         (checks.multi_task_loss, loss_as_numbers),
     ],
 )

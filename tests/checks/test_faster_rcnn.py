@@ -92,7 +92,7 @@ def proposals_by_loop(logits, deltas, anchors, image_size, before, after, iou_th
     """Greedy, box by box; sorted whole, cut by counting."""
     order = logits.sort(descending=True).indices[:before].tolist()
     limit = [image_size[1], image_size[0]] * 2
-    kept = []
+    kept: list[torch.Tensor] = []
     for row in order:
         box = decode_boxes(deltas[row][None], anchors[row][None])[0]
         box = torch.stack([value.clamp(0, most) for value, most in zip(box, limit, strict=True)])
