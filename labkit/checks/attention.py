@@ -1,11 +1,14 @@
 """The check of notebook 16, attention heatmaps: boxes as hills. Its loss: attention_loss.py; maps: attention_cam.py."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from labkit.checks.cases import difference
 from labkit.checks.engine import Case, run_check
+from labkit.checks.explain import MOST_SHOWN
 from labkit.checks.fixtures import box_rows
 from labkit.detection.heatmaps import gaussian_heatmap as package_heatmap
 
@@ -30,6 +33,8 @@ def gaussian_heatmap(student: Callable) -> Callable:
         Case("its centre between two cells: it belongs to the one that begins there", (box_rows(EDGE), (32, 40), 4)),
         Case("a box higher than wide", (box_rows([9, 4, 18, 40]), (48, 32), 4)),
         Case("a box at the film's edge: half of the hill lies outside", (box_rows([0, 12, 5, 33]), (40, 28), 4)),
+        Case("a centre in the last column", (box_rows([21, 2, 28, 9]), (20, 28), 4)),
+        Case("a centre in the last row", (box_rows([3, 13, 10, 20]), (20, 28), 4)),
         Case("a box smaller than a cell", (box_rows([17, 9, 19, 12]), (20, 28), 4)),
         Case("two boxes far apart, of different sizes", (box_rows([2, 4, 20, 14], [50, 30, 58, 44]), (48, 64), 4)),
         Case("two boxes whose hills overlap", (near, (36, 48), 4)),
@@ -41,7 +46,13 @@ def gaussian_heatmap(student: Callable) -> Callable:
         Case("three boxes with fractions of pixels", (box_rows(*THREE), (64, 88), 8)),
     ]
     return run_check(
-        "gaussian_heatmap", student, reference_gaussian_heatmap, cases, mistakes=GAUSSIAN_HEATMAP_MISTAKES, draw=_draw
+        "gaussian_heatmap",
+        student,
+        reference_gaussian_heatmap,
+        cases,
+        mistakes=GAUSSIAN_HEATMAP_MISTAKES,
+        draw=_draw,
+        compare=_compare,
     )
 
 
@@ -52,6 +63,18 @@ THREE = ([7.3, 3.9, 40.2, 30.5], [51.4, 8.2, 71.1, 50.6], [20.7, 33.1, 66.2, 61.
 def reference_gaussian_heatmap(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """`labkit.detection.heatmaps.gaussian_heatmap`."""
     return package_heatmap(boxes, size, stride=stride)
+
+
+def _compare(got: Any, expected: Tensor) -> str | None:
+    """What differs; of a map too large to be shown, part of a row as well, around the cell that is farthest off."""
+    differs = difference(got, expected)
+    if differs is None or not isinstance(got, Tensor) or got.shape != expected.shape or got.numel() <= MOST_SHOWN:
+        return differs
+    far = (got.detach().double() - expected.double()).abs().nan_to_num(nan=torch.inf)
+    row, column = divmod(int(far.argmax()), far.shape[1])
+    first, last = max(0, column - 3), min(far.shape[1], column + 4)
+    rows = [" ".join(f"{value:.3f}" for value in each[row, first:last].tolist()) for each in (got, expected)]
+    return f"{differs}\n  row {row}, columns {first} to {last - 1}: it is {rows[0]}, expected {rows[1]}"
 
 
 def _draw(case: Case, expected: Tensor, got: Tensor):
@@ -77,13 +100,15 @@ def _heatmap(
     height: Callable = lambda hill, sigma: hill,
     join: Callable = torch.maximum,
     turned: bool = False,
+    corners: Callable = lambda box, stride: box,
+    kept: Callable = lambda place, columns, rows: place,
 ) -> Tensor:
     """Hills with room for the usual slips; places and sigmas are (x, y)."""
     rows, columns = size[0] // stride, size[1] // stride
     y, x = torch.meshgrid(torch.arange(float(rows)), torch.arange(float(columns)), indexing="ij")
     heatmap = torch.zeros(rows, columns)
     for box in boxes.cpu():
-        place = cell(center(box), stride)
+        place = kept(cell(center(corners(box, stride)), stride), columns, rows)
         if turned:
             place = place.flip(0)
         sigma = spread((box[2:] - box[:2] + plus) / sides / unit(stride))
@@ -109,6 +134,15 @@ def _filled(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     return heatmap.to(boxes.device)
 
 
+def _last(column: int, row: int) -> Callable:
+    """Cells that stop so many columns and rows before the end, as with clamp(0, W - 2)."""
+    return lambda place, columns, rows: torch.minimum(place, place.new_tensor([columns - column, rows - row]))
+
+
+def _inside(d: Tensor, sigma: Tensor) -> Tensor:
+    return torch.exp(-((d / sigma) ** 2).sum(0) / 2) * (d.abs() <= 3 * sigma).all(dim=0)
+
+
 def _round_hill(d: Tensor, sigma: Tensor) -> Tensor:
     return torch.exp(-(d**2).sum(0) / (2 * sigma.mean() ** 2))
 
@@ -123,6 +157,23 @@ GAUSSIAN_HEATMAP_MISTAKES: dict[str, Callable] = {
     "a cell is found by cutting off, floor(c / stride), since cell i reaches from i · stride to (i + 1) · stride; it is rounded here": (  # noqa: E501
         _with(cell=lambda c, stride: torch.floor(c / stride + 0.5))
     ),
+    "a cell is found by cutting off, floor(c / stride); torch.round goes to the nearest cell, and from a half to the even one": (  # noqa: E501
+        _with(cell=lambda c, stride: torch.round(c / stride))
+    ),
+    "a cell is found by cutting off, floor(c / stride), not by ceil": (
+        _with(cell=lambda c, stride: torch.ceil(c / stride))
+    ),
+    "divide by the stride first, then cut off: floor(c / stride), not floor(c) / stride": (
+        _with(cell=lambda c, stride: torch.floor(c) / stride)
+    ),
+    "the centre is cut off to a cell, the corners are not: (x1 + x2) / 2 first, then floor": (
+        _with(corners=lambda box, stride: torch.floor(box / stride) * stride)
+    ),
+    "cells are counted from 0, not from 1": _with(cell=lambda c, stride: torch.floor(c / stride) - 1),
+    "a centre may lie in the last column: it is W / stride - 1; no clamp is needed": _with(kept=_last(2, 1)),
+    "a centre may lie in the last column and row: W / stride - 1, H / stride - 1; no clamp is needed": (
+        _with(kept=_last(2, 2))
+    ),
     "the hill stands on the whole cell that holds the centre, so its top is 1; here it stands on the exact place": (
         _with(cell=lambda c, stride: c / stride - 0.5)
     ),
@@ -130,11 +181,23 @@ GAUSSIAN_HEATMAP_MISTAKES: dict[str, Callable] = {
         _with(cell=lambda c, stride: c / stride)
     ),
     "sigma is in pixels, and distances in cells: divide the sides by the stride too": _with(unit=lambda stride: 1),
+    "sigma is side / (6 * stride): side / 6 * stride multiplies by the stride": _with(unit=lambda stride: 1 / stride),
+    "a small box has a narrow hill: sigma may be below one cell": _with(spread=lambda sigma: sigma.clamp(min=1)),
     "sigma is a sixth of the side, not the side itself": _with(sides=1.0),
     "sigma is a sixth of the side, not of half of it": _with(sides=12.0),
     "sigma is a sixth of the side, not a third": _with(sides=3.0),
     "the 2 is missing: exp(-d² / (2 σ²))": _with(fall=lambda d, s: torch.exp(-((d / s) ** 2).sum(0))),
     "sigma is squared, too: exp(-d² / (2 σ²))": _with(fall=lambda d, s: torch.exp(-(d**2 / s).sum(0) / 2)),
+    "only sigma is squared, not 2 σ: exp(-d² / (2 σ²))": (
+        _with(fall=lambda d, s: torch.exp(-((d / (2 * s)) ** 2).sum(0)))
+    ),
+    "brackets are missing: d² / (2 σ²), since d² / 2 * σ² multiplies by σ²": (
+        _with(fall=lambda d, s: torch.exp(-(d**2 / 2 * s**2).sum(0)))
+    ),
+    "the minus is missing: a hill falls off from its centre": (
+        _with(fall=lambda d, s: torch.exp(((d / s) ** 2).sum(0) / 2))
+    ),
+    "the hill is not cut off at the edge of its box: it ends by itself": _with(fall=_inside),
     "the distance is squared: a Gaussian is round at its top": (
         _with(fall=lambda d, s: torch.exp(-(d / s).abs().sum(0) / 2))
     ),
@@ -146,9 +209,26 @@ GAUSSIAN_HEATMAP_MISTAKES: dict[str, Callable] = {
     ),
     "the top is 1: the hill is not divided by its sum": _with(height=lambda hill, sigma: hill / hill.sum()),
     "every hill has the height 1: not the sum of all, divided by its largest value": _by_the_largest,
+    "the top is 1 because the hill stands on a whole cell; do not divide by the largest value of a hill between cells": (  # noqa: E501
+        _with(cell=lambda c, stride: c / stride - 0.5, height=lambda hill, sigma: hill / hill.max())
+    ),
+    "the hill stands on a whole cell, floor(c / stride); do not divide it by its largest value": (
+        _with(cell=lambda c, stride: c / stride, height=lambda hill, sigma: hill / hill.max())
+    ),
+    "where two hills overlap the higher one counts: a sum that is cut off at 1 is too high on the slopes": (
+        _with(join=lambda before, hill: (before + hill).clamp(max=1))
+    ),
+    "where two hills overlap the higher one counts: 1 - (1 - a)(1 - b) is higher than both": (
+        _with(join=lambda before, hill: 1 - (1 - before) * (1 - hill))
+    ),
     "the centre is wanted, not the corner x1 y1": _with(center=lambda box: box[:2]),
     "a width is x2 - x1: without + 1": _with(plus=1.0),
     "only the last box is left: keep the maximum of all hills": _with(join=lambda before, hill: hill),
+    "only the first box is drawn: `return` stands inside the loop": lambda b, s, stride: _heatmap(b[:1], s, stride),
+    "a box is x1 y1 x2 y2, not y1 x1 y2 x2": lambda b, s, stride: _heatmap(b[:, [1, 0, 3, 2]], s, stride),
+    "size is (H, W), height first: H / stride rows of W / stride columns": (
+        lambda b, s, stride: _heatmap(b, s[::-1], stride)
+    ),
     "the stride is written into the function: use the argument": lambda b, s, stride: _heatmap(b, s, 4),
     "rows are y and columns are x: the map is (H / stride, W / stride), height first": (
         lambda b, s, stride: _heatmap(b, s, stride).T

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from labkit.checks.cases import HintCase
 from labkit.checks.engine import Case, run_check
 from labkit.checks.fixtures import floats, noise, whole
 from labkit.detection.saliency import grad_cam as package_grad_cam
@@ -22,13 +23,15 @@ def grad_cam(student: Callable) -> Callable:
         'reference_grad_cam'
     """
     two = floats(3, 1, 0, 2).reshape(1, 2, 1, 2)
+    one = two, _plain([1, -1]), whole(0)
 
     def case(batch: int, channels: int, height: int, width: int, asked: tuple[int, ...], seed: int) -> tuple:
         head = CurvedHead(noise(1 + max(asked), channels, seed=seed), 0.7)
         return noise(batch, channels, height, width, seed=seed + 1) + 0.3, head, whole(*asked)
 
     cases = [
-        Case("2 channels of 1 x 2, z = mean of the first - mean of the second", (two, _plain([1, -1]), whole(0))),
+        HintCase("2 channels of 1 x 2, z = mean of the first - mean of the second", one, hints=HINTS),
+        HintCase("the features that come in stay without `requires_grad`: .detach() first", one, keeps=True),
         Case("two classes, the second is asked", (two, _plain([1, -1], [-1, 2]), whole(1))),
         Case("two classes, the weaker one is asked", (two, _plain([2, 1], [1, -0.5]), whole(1))),
         Case("a class that nothing speaks for: 0 everywhere", (two, _plain([-1, -2]), whole(0))),
@@ -41,6 +44,14 @@ def grad_cam(student: Callable) -> Callable:
         Case("5 images of 6 x 7 with 4 channels", case(5, 4, 6, 7, (1, 2, 0, 0, 1), 70)),
     ]
     return run_check("grad_cam", student, reference_grad_cam, cases, mistakes=GRAD_CAM_MISTAKES, draw=_draw)
+
+
+HINTS = {
+    "does not require grad": "nothing asks for a slope: features = features.detach().requires_grad_() first, and then "
+    "head(features); under torch.no_grad() there are no slopes at all",
+    "appears to not have been used": "head must be given the same tensor that asks for the slope: first "
+    "features = features.detach().requires_grad_(), then head(features)",
+}
 
 
 class CurvedHead(nn.Module):
@@ -155,6 +166,19 @@ GRAD_CAM_MISTAKES: dict[str, Callable] = {
     ),
     "each image is asked about its own class, not always about the first": (
         _with(score=lambda logits, asked: logits[:, 0].sum())
+    ),
+    "each image is asked about its own class, not all about that of the first image, asked[0]": (
+        _with(score=lambda logits, asked: logits[:, asked[0]].sum())
+    ),
+    "every image has a map: ask the logits of all, here only the first image is asked": (
+        _with(score=lambda logits, asked: logits[0, asked[0]])
+    ),
+    "the slope of the logit is wanted, not of log_softmax: the other classes do not count": (
+        _with(score=lambda logits, asked: _chosen(logits.log_softmax(dim=1), asked))
+    ),
+    "the map is weights times features, with its sign: no minus": _with(last=lambda maps: torch.relu(-maps)),
+    "the features are missing: weights times features, not the slopes alone": (
+        _with(product=lambda weights, features, slope: slope, add=lambda products: products.mean(dim=1))
     ),
     "the class that is asked counts, not the one with the highest logit": _with(score=_strongest),
     "the class that is asked counts, not the sum of all": _with(score=lambda logits, asked: logits.sum()),

@@ -42,10 +42,15 @@ def heatmap_loss(student: Callable) -> Callable:
         Case("a false alarm, 0.88, and no centre on the film", (row(2, -3), row(0, 0), 2.0, 4.0)),
         Case("the slope of a hill: 0.6 of 1", (row(0.5), row(0.6), 2.0, 4.0)),
         Case("a centre and its slope", (row(1, 0.4, -2), row(1, 0.7, 0.1), 2.0, 4.0)),
+        Case("beside a centre a cell of 0.995, which is no centre", (row(1, 0.4), row(1, 0.995), 2.0, 4.0)),
+        Case("far out on a slope: a cell of 0.005", (row(1, 2), row(1, 0.005), 2.0, 4.0)),
         Case("two centres on one film", (row(1, -1, 0.3, -2), row(1, 1, 0.4, 0), 2.0, 4.0)),
         Case("2 films without a centre: divided by 1", (*nothing, 2.0, 4.0)),
         Case("3 films, all centres on one of them", (*uneven, 2.0, 4.0)),
-        Case("logits of 30: the logarithm of 1 - p", (row(30, -30, 30), row(0.2, 1, 1), 2.0, 4.0)),
+        Case(
+            "logits of 30: the logarithm of 1 - p, without a clamp and without + eps",
+            (row(30, -30, 30), row(0.2, 1, 1), 2.0, 4.0),
+        ),
         Case("logits of 200, where p and 1 - p round to 0", (row(200, -200, 200), row(0.2, 1, 1), 2.0, 4.0)),
         Case("other exponents", (*case(1, 3, 4, centers=2, seed=10), 1.0, 2.0)),
         Case("exponents the other way round", (*case(1, 3, 4, centers=1, seed=15), 4.0, 1.5)),
@@ -135,10 +140,41 @@ def _films(is_center: Tensor) -> int:
     return len(is_center)
 
 
+def _films_with(is_center: Tensor) -> Tensor:
+    return is_center.flatten(1).any(dim=1).sum().clamp(min=1)
+
+
+def _each_at_least_one(is_center: Tensor) -> Tensor:
+    return is_center.flatten(1).sum(dim=1).clamp(min=1).sum()
+
+
+def _clamped_throughout(logits: Tensor, target: Tensor, alpha: float, beta: float) -> Tensor:
+    return _loss(logits, target, alpha, beta, probability=lambda z: z.sigmoid().clamp(1e-4, 1 - 1e-4), logs=_clamped)
+
+
+def _plus(small: float) -> Callable:
+    return _with(logs=lambda z: ((z.sigmoid() + small).log(), (1 - z.sigmoid() + small).log()))
+
+
+def _tops(above: float) -> Callable:
+    """Every cell above a limit is summed up as a centre; those of 1 are counted."""
+    return lambda z, y, a, b: _loss(z, y, a, b, center=lambda target: target > above, count=lambda _: _count(y == 1))
+
+
 HEATMAP_LOSS_MISTAKES: dict[str, Callable] = {
     "divide by the number of centres": _with(count=lambda is_center: 1),
     "divide by the number of centres, not of cells": _with(count=lambda is_center: is_center.numel()),
     "divide by the number of centres, not of films": _with(count=_films),
+    "divide by the number of centres, not of films that have one": _with(count=_films_with),
+    "at least 1 is for the whole batch: a film without a centre adds nothing to the number": (
+        _with(count=_each_at_least_one)
+    ),
+    "divide once, by the number of centres, not by the films as well": (
+        _with(count=lambda is_center: _count(is_center) * len(is_center))
+    ),
+    "all films of the batch count, not the first alone": (
+        lambda z, y, a, b: _loss(z[:1], y[:1], a, b, count=lambda _: _count(y == 1))
+    ),
     "divide by the number of centres, not by the sum of the target": (
         lambda z, y, a, b: _loss(z, y, a, b, count=lambda is_center: y.sum().clamp(min=1))
     ),
@@ -171,6 +207,18 @@ HEATMAP_LOSS_MISTAKES: dict[str, Callable] = {
     "the exponents are written into the function: use alpha and beta": lambda z, y, a, b: _loss(z, y, 2.0, 4.0),
     "a centre is where the target is 1: slopes are not": _with(center=lambda target: target > 0),
     "a centre is where the target is 1, not from 1/2 on": _with(center=lambda target: target >= 0.5),
+    "a centre is where the target is exactly 1; a cell of 0.995 is not": _with(center=lambda target: target > 0.99),
+    "a centre is where the target is exactly 1, not from 0.9 on": _with(center=lambda target: target > 0.9),
+    "target == 1 in both places: here every cell above 0 is summed up as a centre": _tops(0),
+    "target == 1 in both places: here every cell above 1/2 is summed up as a centre": _tops(0.5),
+    "target == 1 in both places: here every cell above 0.9 is summed up as a centre": _tops(0.9),
+    "target == 1 in both places: here every cell above 0.99 is summed up as a centre": _tops(0.99),
+    "torch.where(condition, here, there): what belongs to centres comes first; the two are exchanged": (
+        _with(center=lambda target: target != 1, count=lambda is_other: _count(~is_other))
+    ),
+    "small targets count as they are: nothing is set to 0": (
+        lambda z, y, a, b: _loss(z, torch.where(y < 0.01, 0.0, y), a, b)
+    ),
     "cells are centres or not, they are not mixed by their target: log p counts where it is 1, and there alone": _soft,
     "the other cells are missing: without them the network says 1 everywhere": _only_centers,
     "the minus is missing: logarithms of probabilities are negative": _with(sign=1.0),
@@ -178,6 +226,11 @@ HEATMAP_LOSS_MISTAKES: dict[str, Callable] = {
     "p rounds to 0 or 1 and its logarithm is infinite: take F.logsigmoid(logits) and F.logsigmoid(-logits)": (
         _with(logs=_naive)
     ),
+    "a p that is clamped has no gradient where the network is most wrong: F.logsigmoid needs no clamp": (
+        _clamped_throughout
+    ),
+    "p + eps changes the logarithm: F.logsigmoid(logits) and F.logsigmoid(-logits) need no eps": _plus(1e-8),
+    "p + eps changes the logarithm where p is small: F.logsigmoid(logits), F.logsigmoid(-logits)": _plus(1e-6),
     "a clamped p has no gradient where the network is most wrong: F.logsigmoid needs no clamp": _with(logs=_clamped),
     "the weights (1 - p) ** alpha and p ** alpha belong to the gradient, too: no detach()": (
         _with(probability=lambda z: z.sigmoid().detach())

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,31 @@ class Case:
     def unchanged(self, args: tuple, options: dict) -> bool:
         """Whether these, left by a function, are still what was given."""
         return _unchanged((self.args, dict(self.options or {})), (args, options))
+
+
+@dataclass(frozen=True)
+class HintCase(Case):
+    """A case that says more about an error with certain words; where `keeps`, a tensor keeps its `requires_grad`."""
+
+    hints: Mapping[str, str] = field(default_factory=dict)
+    keeps: bool = False
+
+    def call(self, function: Callable) -> tuple[Any, tuple, dict]:
+        """As of a case; an error of torch whose text has the words of a hint says the hint besides."""
+        try:
+            return super().call(function)
+        except RuntimeError as error:
+            text = str(error)
+            for words, hint in self.hints.items():
+                if words in text:
+                    raise RuntimeError(f"{text}; {hint}").with_traceback(error.__traceback__) from error
+            raise
+
+    def unchanged(self, args: tuple, options: dict) -> bool:
+        """Whether values are what was given and, where that is asked, each tensor's `requires_grad` as well."""
+        pairs = [(a, b) for a, b in zip(self.args, args, strict=True) if isinstance(a, Tensor)]
+        same = all(a.requires_grad == b.requires_grad for a, b in pairs)
+        return (same or not self.keeps) and super().unchanged(args, options)
 
 
 def with_accelerator(cases: list[Case]) -> list[Case]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labkit.checks.cases import difference
+from labkit.checks.cases import HintCase, difference
 from labkit.checks.engine import Case, run_check
 from labkit.checks.fixtures import flags, floats, noise
 from labkit.detection import organ_agent, q_learning
@@ -41,7 +41,7 @@ def reward(student: Callable) -> Callable:
         Case("a step towards the organ", (moved(8, 0, 0), moved(6, 0, 0), organ)),
         Case("a step away from it", (moved(0, 3, 0), moved(0, 5, 0), organ)),
         Case("away along z", (moved(0, 0, 2), moved(0, 0, 4), organ)),
-        Case("the box at the border has not moved", (moved(5, 2, 1), moved(5, 2, 1), organ)),
+        Case("the box at the border has not moved: 0", (moved(5, 2, 1), moved(5, 2, 1), organ)),
         Case("no overlap before and after, although it comes nearer", (moved(60, 0, 0), moved(40, 0, 0), organ)),
         Case("nearer, half a voxel apart before, a quarter after", (moved(20.5, 0, 0), moved(20.25, 0, 0), organ)),
         Case("the first overlap", (moved(21, 0, 0), moved(19, 0, 0), organ)),
@@ -56,6 +56,9 @@ def reward(student: Callable) -> Callable:
         Case("another box slides, the organ stays inside", (*slid[1], organ)),
         Case("a gain of a thousandth", (moved(5, 0, 0), moved(4.98, 0, 0), organ)),
         Case("a loss of a thousandth", (moved(5, 0, 0), moved(5.02, 0, 0), organ)),
+        Case("a gain of four millionths is a gain", (moved(5, 0, 0), moved(5 - 2**-14, 0, 0), organ)),
+        Case("a gain of half a millionth counts as none", (moved(5, 0, 0), moved(5 - 2**-17, 0, 0), organ)),
+        Case("from an IoU of 0.95 to 0.90", (moved(0.5, 0, 0), moved(1, 0, 0), organ)),
         Case("nearer with its middle, and worse", (moved(4, 0, 0), moved(0, 0, 0, 6), organ)),
         Case("farther with its middle and its walls, and better", (moved(0, 4, 0), moved(5, 0, 0), organ)),
         Case("good already, and better", (moved(1, 0, 0), moved(0.5, 0, 0), organ)),
@@ -80,9 +83,9 @@ def td_target(student: Callable) -> Callable:
     def case(count: int, actions: int, ended: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         return noise(count, seed=seed).sign(), flags(ended), 2 * noise(count, actions, seed=seed + 1)
 
-    asked = noise(3, 4, seed=9).requires_grad_()
+    asked, with_slope = noise(3, 4, seed=9).requires_grad_(), case(3, 4, "-+-", 7)[:2]
     cases = [
-        Case("one step, two actions", (floats(1), flags("-"), floats(0.5, 2)[None], 0.5)),
+        HintCase("one step, two actions", (floats(1), flags("-"), floats(0.5, 2)[None], 0.5), hints=HINTS),
         Case("the walk has ended: the reward alone", (floats(-1), flags("+"), floats(0.5, 2)[None], 0.5)),
         Case("all values are negative", (floats(1), flags("-"), floats(-0.5, -2, -1)[None], 0.9)),
         Case("the largest is not the one farthest from 0", (floats(0), flags("-"), floats(0.5, -3, 1)[None], 0.9)),
@@ -93,10 +96,15 @@ def td_target(student: Callable) -> Callable:
         Case("three steps, three actions", (*case(3, 3, "-+-", 1), 0.9)),
         Case("as many steps as actions, none ended", (*case(4, 4, "----", 3), 0.7)),
         Case("all have ended", (*case(3, 5, "+++", 5), 0.9)),
-        Case("the network's values carry a gradient: the target must not", (*case(3, 4, "-+-", 7)[:2], asked, 0.9)),
+        Case("rewards of 2 and -3", (floats(2, -3), flags("-+"), torch.tensor([[1.0, 3], [4, 2]]), 0.5)),
+        Case("the network's values carry a gradient: the target must not", (*with_slope, asked, 0.9)),
+        HintCase("and next_q still has its gradient: use .detach()", (*with_slope, asked, 0.9), keeps=True),
         Case("7 steps, 11 actions", (*case(7, 11, "-+---+-", 11), 0.85)),
     ]
     return run_check("td_target", student, reference_td_target, cases, mistakes=TD_TARGET_MISTAKES, compare=_compare)
+
+
+HINTS = {"bool tensor": "`ended` is bool, and bools have no minus: `~ended` is true where the walk goes on"}
 
 
 def reference_reward(box: Tensor, next_box: Tensor, truth: Tensor) -> float:
@@ -193,6 +201,21 @@ REWARD_MISTAKES: dict[str, Callable] = {
     "only changes below 1e-6 count as none; here those of a hundredth do too": (
         _of_the_change(lambda change: _sign(change, 1e-2))
     ),
+    "changes below 1e-6 count as none, also one of half a millionth; here the limit is smaller": (
+        _of_the_change(lambda change: _sign(change, 1e-7))
+    ),
+    "only changes below 1e-6 count as none; here larger ones do too": (
+        _of_the_change(lambda change: _sign(change, 1e-4))
+    ),
+    "this is 0 always: int(…) and round(…) leave nothing of a change below 1, and 1e6 is a million, 1e-6 a millionth": (
+        lambda box, next_box, truth: 0.0
+    ),
+    "walls need not be whole voxels: no box is rounded before it is compared": (
+        lambda box, next_box, truth: _sign(_change(box.round(), next_box.round(), truth))
+    ),
+    "a box that is good already can get worse: no reward for an IoU above 0.85": (
+        lambda box, next_box, truth: 1.0 if _iou(next_box, truth) > 0.85 else _sign(_change(box, next_box, truth))
+    ),
     "the change counts, not how good the box is after the move": (
         lambda box, next_box, truth: 1.0 if _iou(next_box, truth) > 0.5 else -1.0
     ),
@@ -276,6 +299,12 @@ TD_TARGET_MISTAKES: dict[str, Callable] = {
     ),
     "values may be negative: nothing is cut off at 0": _with(best=lambda q: q.max(dim=1).values.clamp(min=0)),
     "a weighted mean of the values is not their maximum": _with(best=lambda q: (q.softmax(dim=1) * q).sum(dim=1)),
+    "rewards are taken as they are: no clamp to -1 and 1": (
+        lambda rewards, *others: _target(rewards.clamp(-1, 1), *others)
+    ),
+    "the discount counts once, not squared": (
+        _with(join=lambda rewards, later, discount: rewards + discount**2 * later)
+    ),
     "the discount is missing": _with(join=lambda rewards, later, discount: rewards + later),
     "the discount belongs to what comes later, not to the reward": (
         _with(join=lambda rewards, later, discount: discount * rewards + later)
