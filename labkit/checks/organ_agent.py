@@ -58,6 +58,8 @@ def apply_action(student: Callable) -> Callable:
         Case("narrower along z", (low, number("narrower z"), size, 0.1)),
         Case("no side below 2 voxels: zooming in, the box stays", (floats(5, 6, 7, 25, 16, 9.1), 6, size, 0.1)),
         Case("no side below 2 voxels: narrower along z, it stays", (floats(5, 6, 7, 25, 16, 9.1), 10, size, 0.1)),
+        Case("all sides of 2.1 voxels: zooming in, the box stays", (floats(5, 6, 7, 7.1, 8.1, 9.1), 6, size, 0.1)),
+        Case("1.5 voxels along z: zooming in, the box stays", (flat, number("zoom in"), size, 0.1)),
         Case("2.5 voxels along z: it may still shrink", (floats(5, 6, 7, 25, 16, 9.5), 6, size, 0.1)),
         Case("thin along z, narrower along x: it may", (floats(5, 6, 7, 25, 16, 9.1), 8, size, 0.1)),
         Case("a side of 4 voxels, a step of a half: 2 voxels are allowed", (small, number("narrower x"), size, 0.5)),

@@ -58,6 +58,7 @@ def reward(student: Callable) -> Callable:
         Case("a loss of a thousandth", (moved(5, 0, 0), moved(5.02, 0, 0), organ)),
         Case("a gain of four millionths is a gain", (moved(5, 0, 0), moved(5 - 2**-14, 0, 0), organ)),
         Case("a gain of half a millionth counts as none", (moved(5, 0, 0), moved(5 - 2**-17, 0, 0), organ)),
+        Case("1.4 voxels away before, 0.6 after", (moved(1.4, 0, 0), moved(0.6, 0, 0), organ)),
         Case("from an IoU of 0.95 to 0.90", (moved(0.5, 0, 0), moved(1, 0, 0), organ)),
         Case("nearer with its middle, and worse", (moved(4, 0, 0), moved(0, 0, 0, 6), organ)),
         Case("farther with its middle and its walls, and better", (moved(0, 4, 0), moved(5, 0, 0), organ)),

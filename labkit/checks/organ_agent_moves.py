@@ -133,15 +133,15 @@ def _any_new(side: Tensor) -> bool:
 
 
 ENDINGS = ("turn one of them round", "torch.tensor(volume_size).flip(0)", "its first number belongs to z", "reverse it")
+BORDERS = (_as_far_as_it_can, _as_far_as_all_can)  # of the axis that moves, or of all three
 
 
-def _in_any_form(cause: str, **slip) -> dict[str, Callable]:
-    """One slip in four forms: borders of the axis that moves or of all, what shrinks cut off as well or not."""
-    forms = [(shifted, clips) for shifted in (_as_far_as_it_can, _as_far_as_all_can) for clips in (True, False)]
-    return {
-        f"{cause}: {ending}": _with(**slip, shifted=shifted, clips_all=clips)
-        for ending, (shifted, clips) in zip(ENDINGS, forms, strict=True)
-    }
+def _in_any_form(
+    cause: str, *, shifts: Sequence[Callable] = BORDERS[:1], clips: Sequence[bool] = (True,), **slip
+) -> dict[str, Callable]:
+    """One slip in several forms: with which borders a shift has, and whether what shrinks is cut off as well."""
+    forms = [_with(**slip, shifted=shifted, clips_all=clips_all) for shifted in shifts for clips_all in clips]
+    return {f"{cause}: {ending}": form for ending, form in zip(ENDINGS, forms, strict=False)}
 
 
 def _share_of_the_volume(box: Tensor, action: int, volume_size: Sequence[int], step: float) -> Tensor:
@@ -203,13 +203,18 @@ APPLY_ACTION_MISTAKES: dict[str, Callable] = {
     "the step is written into the function: use the argument": lambda b, a, size, step: _moved(b, a, size, 0.1),
     "plus and minus are exchanged: even moves go towards 0": _with(sign=-1),
     "x and z are exchanged: moves 0 and 1 go along x, and a box begins with x": _with(axis_of=lambda axis: 2 - axis),
-    **_in_any_form("volume_size is (Z, Y, X) and a box x y z", limits=list),
+    **_in_any_form("volume_size is (Z, Y, X) and a box x y z", shifts=BORDERS, clips=(True, False), limits=list),
     **_in_any_form(
         "volume_size is (Z, Y, X) and a box x y z, also where a shift meets the border",
+        shifts=BORDERS,
         limits=list,
         clip_limits=_turned,
     ),
-    **_in_any_form("volume_size is (Z, Y, X) and a box x y z, also where zooming out is cut off", clip_limits=list),
+    **_in_any_form(
+        "volume_size is (Z, Y, X) and a box x y z, also where zooming out is cut off",
+        clips=(True, False),
+        clip_limits=list,
+    ),
     "volume_size is (Z, Y, X) and a box x y z (here a shifted box slides back until it fits): turn one of them round": (
         _with(limits=list, shifted=_slid)
     ),
@@ -277,16 +282,12 @@ APPLY_ACTION_MISTAKES: dict[str, Callable] = {
     "one side that would fall below 2 voxels is enough: any, not all": (
         _with(least=_shrinks(lambda side, new, less: (new[less] < LEAST).all()))
     ),
-    "one side that would fall below 2 voxels is enough, not their mean": (
-        _with(least=_shrinks(lambda side, new, less: (new[less] / side[less]).min() * side.mean() < LEAST))
-    ),
     "narrower has to keep 2 voxels, too, not zoom in alone": (
         _with(least=_shrinks(lambda side, new, less: less.sum() == 3 and new.min() < LEAST))
     ),
     "zoom in has to keep 2 voxels, too, not narrower alone": (
         _with(least=_shrinks(lambda side, new, less: less.sum() == 1 and new[less].min() < LEAST))
     ),
-    "the shortest side is 2 voxels, not 1": _with(least=_shrinks(lambda side, new, less: new[less].min() < 1)),
     "the shortest side is 2 voxels, not 3": _with(least=_shrinks(lambda side, new, less: new[less].min() < 3)),
     "a shift shortens no side, so that any box may be shifted": _with(still=_any_new),
     "only sides that shrink have to keep 2 voxels; here every side of the new box has to, whatever the move": (

@@ -232,6 +232,16 @@ MOVES: dict[str, tuple[dict, str, str]] = {  # a slip, the case that meets it, i
         "zoom out",
         "also where zooming out is cut off",
     ),
+    "the side before": (
+        {"refuse": lambda side, axes, step: any(side[k] < 2 for k in axes)},
+        "zooming in, the box stays",
+        "the side AFTER the move",
+    ),
+    "narrower alone": (
+        {"refuse": lambda side, axes, step: len(axes) == 1 and any(side[k] * (1 - step) < 2 for k in axes)},
+        "zooming in, the box stays",
+        "zoom in has to keep 2 voxels, too",
+    ),
     "size - 1": ({"size": lambda volume: [v - 1 for v in volume[::-1]]}, "room", "not at size - 1"),
     "narrower from one end": (
         {"narrower": lambda middle, side, step: (middle - side / 2, middle - side / 2 + side * (1 - step))},
