@@ -29,6 +29,7 @@ def slice_step(student: Callable) -> Callable:
         Case("one agent goes down, towards the slice", (whole(2), whole(1), floats(8.7), 12)),
         Case("it steps over the slice and is nearer", (whole(4), whole(1), floats(4.8), 12)),
         Case("it steps over the slice and is farther away", (whole(4), whole(1), floats(4.3), 12)),
+        Case("it steps over the slice and is nearer by less than half a row", (whole(4), whole(1), floats(4.7), 12)),
         Case("it steps over the slice and is nearer by a hundredth", (whole(4), whole(1), floats(4.505), 12)),
         Case("it leaves the row of the slice", (whole(6), whole(0), floats(6), 12)),
         Case("it comes to the row of the slice", (whole(5), whole(1), floats(6), 12)),
@@ -106,9 +107,6 @@ SLICE_STEP_MISTAKES: dict[str, Callable] = {
     ),
     "+1 is for coming nearer, not for being within a row": (
         _with(earn=lambda before, now: torch.where(now < 1, 1.0, -1.0))
-    ),
-    "+1 is for coming nearer; to be within a row is not enough": (
-        _with(earn=lambda before, now: torch.where((now < before) | (now < 1), 1.0, -1.0))
     ),
     "a distance is the difference of two rows, not of their squares": (
         _with(distance=lambda rows, targets: (rows**2 - targets**2).abs())
